@@ -1,0 +1,114 @@
+"""What an update rule is, and the one function that applies it to a tensor.
+
+A rule is an update function, the state it keeps and the way tensors may share one call. `torch.optim` classes in this
+folder wrap a rule for one model; the harness applies the very same `apply_rule` under `torch.vmap` to many models.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+Layout: TypeAlias = Literal["flat", "stack", "single"]
+Scalar: TypeAlias = float | Tensor
+Betas: TypeAlias = tuple[Scalar, ...]
+
+WEIGHT_DECAY_METHODS = ("decoupled", "independent", "l2", "palm")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One update rule.
+
+    Attributes:
+        update: `update(grad, *state, **hyperparameters) -> direction`, a new tensor in the shape of `grad`, before the
+            learning rate. It changes the state in place, leaves `grad` alone and never looks at a tensor's value.
+        init_state: maps a parameter to its state tensors by name, in the order in which `update` takes them.
+        layout: how tensors may share one call of `update`. `flat`: joined end to end or cut anywhere (element-wise
+            rules). `stack`: those of one shape along new leading axes (rules over the last two axes). `single`: alone.
+        decays: whether weight decay applies.
+    """
+
+    update: Callable[..., Tensor]
+    init_state: Callable[[Tensor], dict[str, Tensor]]
+    layout: Layout
+    decays: bool = True
+    hyperparameters: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        parameters = inspect.signature(self.update).parameters.values()
+        keyword_only = tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+        object.__setattr__(self, "hyperparameters", keyword_only)
+
+
+def zeros_state(*names: str) -> Callable[[Tensor], dict[str, Tensor]]:
+    """An `init_state` with one buffer of zeros in the parameter's shape per name."""
+    return lambda param: {name: torch.zeros_like(param, memory_format=torch.contiguous_format) for name in names}
+
+
+def apply_rule(
+    rule: Rule, param: Tensor, grad: Tensor, state: Iterable[Tensor], group: Mapping[str, Any], step: int | Tensor
+) -> None:
+    """Decay `param`, then take `param -= lr * update`, in place.
+
+    Args:
+        rule: the update rule.
+        param: one tensor of one trial, or several in the rule's layout.
+        grad: the gradient in the shape of `param`; left unchanged.
+        state: the rule's buffers, changed in place.
+        group: `lr`, `weight_decay`, `weight_decay_method` and the rule's hyperparameters, as numbers or 0-dim tensors.
+        step: the 1-based step count.
+    """
+    lr, weight_decay = group["lr"], group["weight_decay"]
+    if rule.decays and not (isinstance(weight_decay, float) and weight_decay == 0.0):
+        match group["weight_decay_method"]:
+            case "decoupled":
+                param.mul_(1 - lr * weight_decay)
+            case "independent":
+                param.mul_(1 - weight_decay)
+            case "palm":
+                param.mul_(1 - lr**2 * weight_decay)
+            case "l2":
+                grad = grad + weight_decay * param
+    hyperparameters = {name: step if name == "step" else group[name] for name in rule.hyperparameters}
+    param.sub_(rule.update(grad, *state, **hyperparameters).mul_(lr))
+
+
+def ema_(buffer: Tensor, value: Tensor, beta: Scalar) -> Tensor:
+    """`buffer = lerp(buffer, value, 1 - beta)` in place, `beta` a number or a 0-dim tensor of any float dtype."""
+    if isinstance(beta, Tensor):  # vmap has a batching rule for lerp, none for lerp_
+        return buffer.copy_(torch.lerp(buffer, value, (1 - beta).to(buffer.dtype)))
+    return buffer.lerp_(value, 1 - beta)
+
+
+def check_at_least(name: str, value: float, minimum: float) -> float:
+    """`value` as a float. Raises ValueError, naming the argument, if it is not a finite number of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value < float("inf"):
+        raise ValueError(f"{name}={value!r}: expected a finite number of at least {minimum:g}")
+    return float(value)
+
+
+def check_fraction(name: str, value: float) -> float:
+    """`value` as a float. Raises ValueError, naming the argument, if it is not a number in [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"{name}={value!r}: expected a number in [0, 1)")
+    return float(value)
+
+
+def check_betas(name: str, values: Iterable[float], count: int) -> tuple[float, ...]:
+    """`values` as floats. Raises ValueError, naming the argument, unless they are `count` numbers in [0, 1)."""
+    betas = tuple(values)
+    if len(betas) != count:
+        raise ValueError(f"{name}={betas!r}: expected {count} numbers in [0, 1)")
+    return tuple(check_fraction(f"{name}[{index}]", beta) for index, beta in enumerate(betas))
+
+
+def check_choice(name: str, value: str, allowed: Iterable[str]) -> str:
+    """`value` itself. Raises ValueError, naming the argument, if it is not one of `allowed`."""
+    choices = tuple(allowed)
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")
+    return value

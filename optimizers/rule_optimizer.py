@@ -1,0 +1,175 @@
+"""The `torch.optim.Optimizer` around a rule: the only step loop of this folder.
+
+Small tensors are joined and large ones are cut into pieces of about `PIECE_SIZE` elements, so that a rule costs a handful
+of kernels whatever the model, and every kernel of a piece finds its data in the cache. `state[param]` stays the truth:
+joined buffers are only its storage, and are laid out anew whenever the set of parameters with gradients changes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from optimizers.rule import WEIGHT_DECAY_METHODS, Rule, apply_rule, check_at_least, check_choice
+
+PIECE_SIZE = 2**17
+
+
+class RuleOptimizer(torch.optim.Optimizer):
+    """Base of every optimizer here. A subclass checks its arguments and names its `rule`.
+
+    Args:
+        params: parameters or parameter groups, as for any `torch.optim` class.
+        defaults: hyperparameters; `lr`, `weight_decay` and `weight_decay_method` among them.
+
+    Raises:
+        ValueError: a negative or non-finite lr or weight_decay, an unknown weight_decay_method (also in a group).
+    """
+
+    rule: Rule
+
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        self._buckets: dict[int, tuple[tuple[int, ...], list[_Bucket]]] = {}
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._buckets = {}  # the state tensors are new ones
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        for name in ("lr", "weight_decay"):
+            group[name] = check_at_least(name, group[name], 0)
+        check_choice("weight_decay_method", group["weight_decay_method"], WEIGHT_DECAY_METHODS)
+        for param in group["params"]:
+            self.check_param(param)
+
+    def check_param(self, param: Tensor) -> None:
+        """Raises ValueError if the rule cannot take this parameter. Every real tensor is welcome by default."""
+        if param.is_complex():
+            raise ValueError(f"a complex parameter of shape {tuple(param.shape)}: only real ones are supported")
+
+    def rule_for(self, param: Tensor, group: dict[str, Any]) -> Rule:
+        """The rule of one parameter: by default the class's own."""
+        return self.rule
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient. `closure` reevaluates the model and returns the loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for index, group in enumerate(self.param_groups):
+            for bucket in self._buckets_of(index, group):
+                bucket.step(group)
+        return loss
+
+    def _buckets_of(self, index: int, group: dict[str, Any]) -> list["_Bucket"]:
+        params = [param for param in group["params"] if param.grad is not None]
+        key = tuple(map(id, params))
+        known, buckets = self._buckets.get(index, ((), []))
+        if known != key:
+            buckets = list(self._lay_out(params, group))
+            self._buckets[index] = (key, buckets)
+        return buckets
+
+    def _lay_out(self, params: Sequence[Tensor], group: dict[str, Any]) -> Iterator["_Bucket"]:
+        """Group parameters that one call may update: same rule, step count, dtype, device and (for stacks) shape."""
+        rules: list[Rule] = []
+
+        def sort_key(param: Tensor) -> tuple[Any, ...]:
+            rule = self.rule_for(param, group)
+            if rule not in rules:
+                rules.append(rule)
+            large = param.numel() >= PIECE_SIZE or rule.layout == "single" or not param.is_contiguous()
+            shape = tuple(param.shape) if rule.layout == "stack" else ()
+            alone = id(param) if large else 0
+            step = self.state[param].get("step", 0)
+            return rules.index(rule), step, str(param.dtype), str(param.device), shape, alone
+
+        for key, members in groupby(sorted(params, key=sort_key), key=sort_key):
+            for joined in _cut_into_pieces(list(members)):
+                yield _Bucket(rules[key[0]], joined, [self.state[param] for param in joined])
+
+
+def _cut_into_pieces(params: list[Tensor]) -> Iterator[list[Tensor]]:
+    piece: list[Tensor] = []
+    for param in params:
+        if piece and sum(p.numel() for p in piece) + param.numel() > PIECE_SIZE:
+            yield piece
+            piece = []
+        piece.append(param)
+    yield piece
+
+
+class _Bucket:
+    """Parameters that one call of a rule updates, with the buffers in which they are joined."""
+
+    def __init__(self, rule: Rule, params: list[Tensor], states: list[dict[str, Any]]) -> None:
+        self.rule, self.params, self.states = rule, params, states
+        for param, state in zip(params, states, strict=True):
+            if not state:
+                state.update({"step": 0, **rule.init_state(param)})
+        self.names = [name for name in states[0] if name != "step"]
+        self.joined = len(params) > 1
+        if self.joined:
+            self._join()
+
+    def _join(self) -> None:
+        self.param, self.param_views = _join(self.rule, self.params)
+        self.grad, self.grad_views = _join(self.rule, self.params)
+        self.state = []
+        for name in self.names:
+            buffer, views = _join(self.rule, [state[name] for state in self.states])
+            for state, view in zip(self.states, views, strict=True):
+                state[name] = view
+            self.state.append(buffer)
+
+    def step(self, group: dict[str, Any]) -> None:
+        for state in self.states:
+            state["step"] += 1
+        if self.joined:
+            self._step_joined(group)
+        else:
+            self._step_alone(group)
+
+    def _step_joined(self, group: dict[str, Any]) -> None:
+        torch._foreach_copy_(self.grad_views, [_grad(param) for param in self.params])
+        torch._foreach_copy_(self.param_views, self.params)
+        apply_rule(self.rule, self.param, self.grad, self.state, group, self.states[0]["step"])
+        torch._foreach_copy_(self.params, self.param_views)
+
+    def _step_alone(self, group: dict[str, Any]) -> None:
+        (param,), (state,) = self.params, self.states
+        tensors = [param, _grad(param), *(state[name] for name in self.names)]
+        pieces: Iterator[tuple[Tensor, ...]] = iter([tuple(tensors)])
+        if self.rule.layout == "flat" and all(tensor.is_contiguous() for tensor in tensors):
+            pieces = zip(*(tensor.view(-1).split(PIECE_SIZE) for tensor in tensors), strict=True)
+        for piece_param, piece_grad, *piece_state in pieces:
+            apply_rule(self.rule, piece_param, piece_grad, piece_state, group, state["step"])
+
+
+def _grad(param: Tensor) -> Tensor:
+    assert param.grad is not None
+    if param.grad.is_sparse:
+        raise RuntimeError(f"sparse gradients (parameter of shape {tuple(param.shape)}) are not supported")
+    return param.grad
+
+
+def _join(rule: Rule, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """A copy of `tensors` in one buffer of the rule's layout, and views of it in their shapes."""
+    if rule.layout == "stack":
+        buffer = torch.stack([tensor.detach() for tensor in tensors])
+        return buffer, list(buffer.unbind())
+    buffer = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+    pieces = buffer.split([tensor.numel() for tensor in tensors])
+    return buffer, [piece.view(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
