@@ -1,9 +1,11 @@
 """Adam and AdamW. Kingma and Ba 2015, arXiv 1412.6980, algorithm 1; Loshchilov and Hutter 2019, arXiv 1711.05101."""
 
+from typing import Any
+
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.rule import Betas, Rule, Scalar, check_at_least, check_betas, ema_, zeros_state
+from optimizers.rule import Betas, Rule, Scalar, bias_correction, check_at_least, check_betas, ema_, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -44,12 +46,10 @@ def calculate_adam_update(
     beta1, beta2 = betas
     ema_(exp_avg, grad, beta1)
     ema_(exp_avg_sq, grad * grad, beta2)
-    correction1, next_correction1, correction2 = 1.0, 1.0, 1.0
-    if correct_bias:
-        correction1, next_correction1, correction2 = 1 - beta1**step, 1 - beta1 ** (step + 1), 1 - beta2**step
-    denominator = (exp_avg_sq / correction2).sqrt_().add_(eps)
+    denominator = (exp_avg_sq / bias_correction(beta2, step, correct_bias)).sqrt_().add_(eps)
+    correction1 = bias_correction(beta1, step, correct_bias)
     if nesterov:
-        ahead = exp_avg * (beta1 / next_correction1)
+        ahead = exp_avg * (beta1 / bias_correction(beta1, step + 1, correct_bias))
         return ahead.add_(grad * ((1 - beta1) / correction1)).div_(denominator)
     return (exp_avg / correction1).div_(denominator)
 
@@ -87,14 +87,19 @@ class Adam(RuleOptimizer):
     ) -> None:
         defaults = {
             "lr": lr,
-            "betas": check_betas("betas", betas, 2),
-            "eps": check_at_least("eps", eps, 0),
+            "betas": betas,
+            "eps": eps,
             "weight_decay": weight_decay,
             "correct_bias": correct_bias,
             "nesterov": nesterov,
             "weight_decay_method": weight_decay_method,
         }
         super().__init__(params, defaults)
+
+    def check_group(self, group: dict[str, Any]) -> None:
+        super().check_group(group)
+        group["betas"] = check_betas("betas", group["betas"], 2)
+        group["eps"] = check_at_least("eps", group["eps"], 0)
 
 
 class AdamW(Adam):

@@ -60,7 +60,7 @@ def apply_rule(
         grad: the gradient in the shape of `param`; left unchanged.
         state: the rule's buffers, changed in place.
         group: `lr`, `weight_decay`, `weight_decay_method` and the rule's hyperparameters, as numbers or 0-dim tensors.
-        step: the 1-based step count.
+        step: the 1-based step count, an int or a 0-dim float64 tensor.
     """
     lr, weight_decay = group["lr"], group["weight_decay"]
     if rule.decays and not (isinstance(weight_decay, float) and weight_decay == 0.0):
@@ -77,18 +77,36 @@ def apply_rule(
     param.sub_(rule.update(grad, *state, **hyperparameters).mul_(lr))
 
 
+def lerp(start: Tensor, end: Tensor, weight: Scalar) -> Tensor:
+    """`start + weight (end - start)`, `weight` a number or a 0-dim tensor of any float dtype."""
+    return torch.lerp(start, end, weight.to(start.dtype) if isinstance(weight, Tensor) else weight)
+
+
 def ema_(buffer: Tensor, value: Tensor, beta: Scalar) -> Tensor:
-    """`buffer = lerp(buffer, value, 1 - beta)` in place, `beta` a number or a 0-dim tensor of any float dtype."""
+    """`buffer = lerp(buffer, value, 1 - beta)` in place."""
     if isinstance(beta, Tensor):  # vmap has a batching rule for lerp, none for lerp_
-        return buffer.copy_(torch.lerp(buffer, value, (1 - beta).to(buffer.dtype)))
+        return buffer.copy_(lerp(buffer, value, 1 - beta))
     return buffer.lerp_(value, 1 - beta)
 
 
+def bias_correction(beta: Scalar, step: int | Tensor, correct_bias: bool) -> Scalar:
+    """`1 - beta^step`, what an EMA that began at zero has seen so far of its weights; 1 without `correct_bias`."""
+    correction: Scalar = 1 - beta**step if correct_bias else 1.0
+    return correction
+
+
 def check_at_least(name: str, value: float, minimum: float) -> float:
-    """`value` as a float. Raises ValueError, naming the argument, if it is not a finite number of at least `minimum`."""
+    """`value` as a float. Raises ValueError, naming the argument, if it is not finite or below `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value < float("inf"):
         raise ValueError(f"{name}={value!r}: expected a finite number of at least {minimum:g}")
     return float(value)
+
+
+def check_count(name: str, value: int) -> int:
+    """`value` itself. Raises ValueError, naming the argument, if it is not a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r}: expected a whole number of at least 1")
+    return value
 
 
 def check_fraction(name: str, value: float) -> float:

@@ -1,8 +1,8 @@
 """The `torch.optim.Optimizer` around a rule: the only step loop of this folder.
 
-Small tensors are joined and large ones are cut into pieces of about `PIECE_SIZE` elements, so that a rule costs a handful
-of kernels whatever the model, and every kernel of a piece finds its data in the cache. `state[param]` stays the truth:
-joined buffers are only its storage, and are laid out anew whenever the set of parameters with gradients changes.
+Small tensors are joined and large ones are cut into pieces of about `PIECE_SIZE` elements, so that a rule costs a
+handful of kernels whatever the model, and every kernel of a piece finds its data in the cache. `state[param]` stays the
+truth: joined buffers are only its storage, and are laid out anew whenever the set of parameters with gradients changes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,17 +19,18 @@ PIECE_SIZE = 2**17
 
 
 class RuleOptimizer(torch.optim.Optimizer):
-    """Base of every optimizer here. A subclass checks its arguments and names its `rule`.
+    """Base of every optimizer here. A subclass names its `rule` and checks its hyperparameters in `check_group`.
 
     Args:
         params: parameters or parameter groups, as for any `torch.optim` class.
         defaults: hyperparameters; `lr`, `weight_decay` and `weight_decay_method` among them.
 
     Raises:
-        ValueError: a negative or non-finite lr or weight_decay, an unknown weight_decay_method (also in a group).
+        ValueError: what `check_group` and `check_param` refuse.
     """
 
     rule: Rule
+    apply_rule = staticmethod(apply_rule)  # for harnesses that train many models at once
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         self._buckets: dict[int, tuple[tuple[int, ...], list[_Bucket]]] = {}
@@ -42,13 +43,17 @@ class RuleOptimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
         group = self.param_groups[-1]
+        self.check_group(group)
+        for param in group["params"]:
+            self.check_param(param, group)
+
+    def check_group(self, group: dict[str, Any]) -> None:
+        """Raises ValueError for a hyperparameter out of its range; numbers are stored as floats."""
         for name in ("lr", "weight_decay"):
             group[name] = check_at_least(name, group[name], 0)
         check_choice("weight_decay_method", group["weight_decay_method"], WEIGHT_DECAY_METHODS)
-        for param in group["params"]:
-            self.check_param(param)
 
-    def check_param(self, param: Tensor) -> None:
+    def check_param(self, param: Tensor, group: dict[str, Any]) -> None:
         """Raises ValueError if the rule cannot take this parameter. Every real tensor is welcome by default."""
         if param.is_complex():
             raise ValueError(f"a complex parameter of shape {tuple(param.shape)}: only real ones are supported")
@@ -171,5 +176,5 @@ def _join(rule: Rule, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         buffer = torch.stack([tensor.detach() for tensor in tensors])
         return buffer, list(buffer.unbind())
     buffer = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-    pieces = buffer.split([tensor.numel() for tensor in tensors])
+    pieces = torch.split(buffer, [tensor.numel() for tensor in tensors])
     return buffer, [piece.view(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
