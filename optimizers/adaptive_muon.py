@@ -87,7 +87,8 @@ def adapt_namo(
 
 
 def _frobenius_norm(matrix: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True)
+    return norm
 
 
 def _at_least(x: Tensor, minimum: Scalar) -> Tensor:
