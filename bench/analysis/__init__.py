@@ -1,0 +1,26 @@
+"""Frames in, frames out: from run folders to numbers that one can defend.
+
+One data contract for every module here. `loading.load` is the only function that reads files; it returns
+
+`runs`, one row per run, index `run` (0, 1, ...):
+    run_id, path, status, seed, task, optimizer, optimizer_target, sweep ("" without one), sweep_keys (tuple),
+    steps, batch_size, eval_every, loss_scale, target_metric, target_value, target_mode, precision, device, device_name,
+    num_threads, torch, python, platform, git, bench_version, time, data_fingerprint, code_fingerprint,
+    task_options (canonical JSON), hyperparameters (dict of dotted keys), search_space (dict key -> (low, high)),
+    eps_convention, paper, num_parameters, state_bytes, samples_per_step, pack_size, shared_timing, message,
+    context (tokens per sample, NaN without), and of the summary: initial_val_loss, final_val_loss, best_val_loss,
+    final_val_accuracy, train_seconds, step_seconds, alone_step_seconds (a pack's calibration), optimizer_share.
+`metrics`, one row per run and evaluation, ordered by run:
+    run, step, train_loss, val_loss, full_val_loss, lr, train_seconds, ..., other metrics; NaN where a run has no such
+    column.
+`problems`, one row per folder that could not be used: path, problem.
+
+`comparability.prepare` adds to `runs`:
+    setting   label of everything that must agree before two runs may be compared (task, data, budget, precision,
+    device, ...) cell      canonical JSON of the hyperparameters without the seed
+    loss      final validation loss of the whole split, inf where the run diverged (kept in every median)
+    finite_loss  the same with the loss of the untrained model in place of inf (what means and differences use)
+
+Times are seconds, sizes bytes, differences `optimizer - baseline`: for a loss, below zero is better. inf stands for
+"never reached".
+"""

@@ -1,0 +1,153 @@
+"""What may be compared with what: runs are split into settings, and what fits nowhere is left out and named."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.frames import groups
+
+SETTING_KEYS = ["task", "data_fingerprint", "task_options", "steps", "batch_size", "eval_every", "loss_scale",
+                "precision", "device"]  # fmt: skip
+USED_STATUSES = ("completed", "diverged")
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def prepare(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Adds `setting`, `cell`, `loss`, `finite_loss`, and keeps only what a comparison may use.
+
+    Args:
+        runs: The frame of `loading.load`.
+
+    Returns:
+        All runs with the new columns, those of them that comparisons use, and sentences on what was split or left out.
+    """
+    if runs.empty:
+        return runs, runs, []
+    runs = _label_optimizers(runs)
+    runs["cell"] = [json.dumps(value, sort_keys=True) for value in runs["hyperparameters"]]
+    runs["setting"] = label_settings(runs)
+    runs = _add_losses(runs)
+    used = runs[runs["status"].isin(USED_STATUSES) & runs["finite_loss"].notna()]
+    notes = _describe_splits(runs) + _describe_left_out(runs, used)
+    newest = used.sort_values("time", kind="stable").duplicated(
+        ["setting", "optimizer", "cell", "seed", "sweep"], keep="last"
+    )
+    doubled = newest.index[newest]
+    if len(doubled):
+        notes.append(f"{len(doubled)} runs are older repetitions of the same trial and are left out.")
+    used = used.drop(index=doubled)
+    for setting, group in groups(used, "setting"):
+        if (versions := group["code_fingerprint"].nunique()) > 1:
+            notes.append(f"{setting}: runs of {versions} versions of the code stand side by side.")
+    return runs, used, notes
+
+
+def _label_optimizers(runs: pd.DataFrame) -> pd.DataFrame:
+    """Two classes under one name are two optimizers: each gets its class behind the name."""
+    runs = runs.copy()
+    targets = runs.groupby("optimizer")["optimizer_target"].transform("nunique")
+    runs["optimizer"] = runs["optimizer"].where(targets <= 1, runs["optimizer"] + " [" + runs["optimizer_target"] + "]")
+    return runs
+
+
+def _add_losses(runs: pd.DataFrame) -> pd.DataFrame:
+    final = runs["final_val_loss"].where(runs["status"] != "diverged", math.inf)
+    loss = final.where(np.isfinite(final) | ~runs["status"].isin(USED_STATUSES), math.inf)
+    untrained = runs["initial_val_loss"].fillna(runs.groupby("setting")["initial_val_loss"].transform("median"))
+    return runs.assign(loss=loss, finite_loss=loss.where(np.isfinite(loss), untrained))
+
+
+def label_settings(runs: pd.DataFrame) -> pd.Series:
+    """A readable label for each combination of `SETTING_KEYS`: the task's name and what its settings differ in."""
+    keys = runs[SETTING_KEYS].fillna(dict.fromkeys(("steps", "batch_size", "eval_every"), -1.0))
+    labels = pd.Series("", index=runs.index, dtype=object)
+    taken: set[str] = set()
+    for task, group in groups(keys, "task"):
+        settings = group.drop_duplicates()
+        varying = [key for key in SETTING_KEYS[1:] if settings[key].nunique() > 1]
+        for values, members in group.groupby(varying) if varying else [((), group)]:
+            parts = [_describe(key, value, settings) for key, value in zip(varying, values, strict=True)]
+            label = stem = " · ".join([str(task), *filter(None, parts)])
+            # A label shortens; two settings must not become one by it.
+            number = 1
+            while label in taken:
+                number += 1
+                label = f"{stem} ({number})"
+            taken.add(label)
+            labels[members.index] = label
+    return labels
+
+
+def _describe(key: str, value: object, settings: pd.DataFrame) -> str:
+    if key == "task_options":
+        all_options = [json.loads(text) for text in settings["task_options"]]
+        mine = json.loads(str(value))
+        names = sorted({name for options in all_options for name in options})
+        differing = [name for name in names if len({json.dumps(options.get(name)) for options in all_options}) > 1]
+        return ", ".join(f"{name.removeprefix('task.')}={mine.get(name)}" for name in differing[:4])
+    if key == "data_fingerprint":
+        return f"data {str(value)[:8] or 'unknown'}"
+    if key == "loss_scale":
+        scale = float(str(value))
+        return "" if scale == 1.0 else f"loss × {format_scale(scale)}"
+    if key in ("precision", "device"):
+        return str(value) or f"{key} unknown"
+    return {"steps": "{:g} steps", "batch_size": "batch {:g}", "eval_every": "every {:g}"}[key].format(value)
+
+
+def format_scale(scale: float) -> str:
+    """2⁻¹⁰ for an exact power of two, else the number."""
+    mantissa, exponent = math.frexp(scale)
+    if mantissa == 0.5 and exponent != 1:
+        return f"2{str(exponent - 1).translate(SUPERSCRIPT)}"
+    return f"{scale:g}"
+
+
+def order_settings(used: pd.DataFrame) -> list[str]:
+    """Settings as a reader wants them: by task, the unscaled loss first, then smaller and smaller scales."""
+    settings = used.drop_duplicates("setting").sort_values(
+        ["task", "loss_scale", "setting"], ascending=[True, False, True]
+    )
+    return list(settings["setting"])
+
+
+def _describe_splits(runs: pd.DataFrame) -> list[str]:
+    notes = []
+    for task, group in groups(runs, "task"):
+        if (count := group["setting"].nunique()) > 1:
+            differing = [key.replace("_", " ") for key in SETTING_KEYS[1:] if group[key].nunique(dropna=False) > 1]
+            notes.append(
+                f"{task} was run in {count} settings that are never mixed; they differ in {', '.join(differing)}."
+            )
+    return notes
+
+
+def _describe_left_out(runs: pd.DataFrame, used: pd.DataFrame) -> list[str]:
+    left_out = runs.drop(index=used.index)
+    counts = left_out["status"].value_counts()
+    return [f"{count} runs with status {status} are listed, and not compared." for status, count in counts.items()]
+
+
+def timing_runs(used: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The runs whose clock may rank optimizers: trained alone, and per setting on one and the same hardware.
+
+    Returns:
+        The runs, and sentences on those that were left out.
+    """
+    if used.empty:
+        return used, []
+    alone = used[~used["shared_timing"].astype(bool)]
+    notes = []
+    if shared := len(used) - len(alone):
+        notes.append(f"{shared} runs were trained in packs: their time is shared, and no ranking by time uses it.")
+    if alone.empty:
+        return alone, notes
+    hardware = alone["device_name"] + alone["num_threads"].map(", {:g} threads".format)
+    common = hardware.groupby(alone["setting"]).transform(lambda names: names.value_counts(sort=True).index[0])
+    if others := int((hardware != common).sum()):
+        notes.append(
+            f"{others} runs came from other hardware than most of their setting: no ranking by time uses them."
+        )
+    return alone[hardware == common], notes

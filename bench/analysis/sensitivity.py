@@ -1,0 +1,218 @@
+"""How much a hyperparameter matters: response curves, flat width in decades, edges of grids, drift of the best lr."""
+
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.bootstrap import Array
+from bench.analysis.frames import groups
+from bench.analysis.selection import FRESH_SWEEP
+
+FLAT_SHARE = 0.05
+EDGE_SHARE = 0.05
+CURVE_COLUMNS = ["setting", "optimizer", "sweep", "key", "value", "loss", "low", "high", "fixed_loss", "num_seeds",
+                 "num_diverged"]  # fmt: skip
+
+
+def sweep_cells(used: pd.DataFrame) -> pd.DataFrame:
+    """One row per (setting, optimizer, sweep, cell) of the tuning sweeps, over seeds.
+
+    Returns:
+        setting, optimizer, sweep, cell, loss (median, inf kept), low, high (quartiles), num_seeds, num_diverged,
+        values (dict).
+    """
+    tuning = used[(used["sweep"] != "") & (used["sweep"] != FRESH_SWEEP)]
+    keys = ["setting", "optimizer", "sweep", "cell"]
+    if tuning.empty:
+        return pd.DataFrame(columns=[*keys, "loss", "low", "high", "num_seeds", "num_diverged", "values"])
+    grouped = tuning.groupby(keys, sort=True)
+    cells = grouped.agg(
+        loss=("loss", "median"),
+        low=("loss", lambda loss: np.quantile(loss, 0.25, method="inverted_cdf")),
+        high=("loss", lambda loss: np.quantile(loss, 0.75, method="inverted_cdf")),
+        num_seeds=("seed", "nunique"),
+        num_diverged=("loss", lambda loss: int(np.isinf(loss).sum())),
+    ).reset_index()
+    return cells.assign(values=[json.loads(text) for text in cells["cell"]])
+
+
+def swept_keys(cells: pd.DataFrame) -> list[str]:
+    """The numeric hyperparameters that take several values in the cells of one sweep."""
+    seen: dict[str, set[float]] = {}
+    for values in cells["values"]:
+        for key, value in values.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                seen.setdefault(key, set()).add(float(value))
+    return [key for key in sorted(seen) if len(seen[key]) > 1]
+
+
+def response_curves(cells: pd.DataFrame) -> pd.DataFrame:
+    """Final loss against every swept key.
+
+    Returns:
+        setting, optimizer, sweep, key, value, and of the best cell at this value (all other keys tuned anew): loss,
+        low, high, num_seeds, num_diverged; `fixed_loss` is the loss with all other keys held at the sweep's best cell
+        (NaN where that cell was not run).
+    """
+    rows = []
+    for (setting, optimizer, sweep), group in groups(cells, ["setting", "optimizer", "sweep"]):
+        best = group.sort_values(["loss", "cell"]).iloc[0]["values"]
+        for key in swept_keys(group):
+            group_values = np.array([_number(values.get(key)) for values in group["values"]])
+            others = {k: v for k, v in best.items() if k != key}
+            is_slice = np.array([{k: v for k, v in values.items() if k != key} == others for values in group["values"]])
+            for value in sorted(set(group_values[~np.isnan(group_values)])):
+                at = group[group_values == value].sort_values(["loss", "cell"]).iloc[0]
+                fixed = group.loc[(group_values == value) & is_slice, "loss"]
+                rows.append((setting, optimizer, sweep, key, value, at["loss"], at["low"], at["high"],
+                             fixed.min() if len(fixed) else math.nan, at["num_seeds"], at["num_diverged"]))  # fmt: skip
+    return pd.DataFrame(rows, columns=CURVE_COLUMNS)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def is_log_key(values: Sequence[float]) -> bool:
+    """Whether a key belongs on a log axis: nothing below zero, a decade or more between positive values."""
+    positive = [value for value in values if value > 0]
+    return min(values) >= 0 and len(positive) > 1 and max(positive) >= 10 * min(positive)
+
+
+def flat_width(values: Array, losses: Array, delta: float) -> dict[str, float | bool]:
+    """How far a key can move around its best value before the loss worsens by more than `delta`.
+
+    The curve is taken as straight between neighbouring grid points; towards a diverged neighbour the region ends at the
+    last finite point. Where the region meets the end of the grid, the width is only a lower bound.
+
+    Args:
+        values: Positions `[n]`, ascending, already log10 where the key is logarithmic.
+        losses: `[n]`; inf for diverged.
+        delta: Loss units, not below 0.
+
+    Returns:
+        low, high (ends of the region), width, open_low, open_high (the region meets the end of the grid).
+    """
+    best = int(np.argmin(losses))
+    limit = losses[best] + delta
+    if not math.isfinite(limit):
+        return {"low": math.nan, "high": math.nan, "width": math.nan, "open_low": False, "open_high": False}
+    low, open_low = _walk(values[best::-1], losses[best::-1], limit)
+    high, open_high = _walk(values[best:], losses[best:], limit)
+    return {"low": low, "high": high, "width": high - low, "open_low": open_low, "open_high": open_high}
+
+
+def _walk(values: Array, losses: Array, limit: float) -> tuple[float, bool]:
+    for i in range(1, len(values)):
+        if losses[i] > limit:
+            if not math.isfinite(losses[i]):
+                return float(values[i - 1]), False
+            share = (limit - losses[i - 1]) / (losses[i] - losses[i - 1])
+            return float(values[i - 1] + share * (values[i] - values[i - 1])), False
+    return float(values[-1]), True
+
+
+def flat_widths(curves: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """`flat_width` of every swept key that was put on a grid, with one `delta` for all optimizers of a setting.
+
+    `delta` is `FLAT_SHARE` of the lowest median loss that any sweep of the setting reached.
+
+    Returns:
+        setting, optimizer, sweep, key, best, best_loss, delta, width, low, high, open_low, open_high, unit ("decades"
+        or "units" of the key), num_values. Zero has no place on a log axis and is left out there.
+    """
+    num_cells = cells.groupby(["setting", "optimizer", "sweep"]).size()
+    delta = cells.groupby("setting")["loss"].min().abs() * FLAT_SHARE
+    rows = []
+    for (setting, optimizer, sweep, key), curve in groups(curves, ["setting", "optimizer", "sweep", "key"]):
+        num_keys = curves[(curves["setting"] == setting) & (curves["optimizer"] == optimizer)
+                          & (curves["sweep"] == sweep)]["key"].nunique()  # fmt: skip
+        # In a random search every value occurs once: a curve through them would follow the other keys' luck.
+        if num_keys > 1 and len(curve) >= num_cells[setting, optimizer, sweep]:
+            continue
+        log = is_log_key(list(curve["value"]))
+        curve = curve[curve["value"] > 0] if log else curve
+        position = np.log10(curve["value"].to_numpy()) if log else curve["value"].to_numpy()
+        region = flat_width(position, curve["loss"].to_numpy(), delta[setting])
+        ends = {end: 10 ** region[end] if log else region[end] for end in ("low", "high")}
+        best = curve.iloc[int(np.argmin(curve["loss"]))]
+        rows.append({"setting": setting, "optimizer": optimizer, "sweep": sweep, "key": key, "best": best["value"],
+                     "best_loss": best["loss"], "delta": delta[setting], **region, **ends,
+                     "unit": "decades" if log else "units", "num_values": len(curve)})  # fmt: skip
+    columns = ["setting", "optimizer", "sweep", "key", "best", "best_loss", "delta", "width", "low", "high", "open_low",
+               "open_high", "unit", "num_values"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def edge_flags(cells: pd.DataFrame, spaces: dict[str, dict[str, tuple[float, float]]]) -> pd.DataFrame:
+    """Best cells that sit at the end of a swept key: the true best may lie outside.
+
+    On a grid that is its first or last value; in a random search the outer `EDGE_SHARE` of the search space.
+
+    Args:
+        cells: From `sweep_cells`.
+        spaces: Optimizer -> key -> (low, high), from the runs' configuration.
+
+    Returns:
+        setting, optimizer, sweep, key, value, direction ("lower" or "higher": where to look).
+    """
+    rows = []
+    for (setting, optimizer, sweep), group in groups(cells, ["setting", "optimizer", "sweep"]):
+        best = group.sort_values(["loss", "cell"]).iloc[0]["values"]
+        for key in swept_keys(group):
+            value = _number(best.get(key))
+            tried = np.array([_number(values.get(key)) for values in group["values"]])
+            tried = np.unique(tried[~np.isnan(tried)])
+            low, high = tried[0], tried[-1]
+            if len(tried) == len(group) > 8 and key in spaces.get(str(optimizer), {}):
+                low, high = _inner_ends(*spaces[str(optimizer)][key])
+            if len(tried) > 2 and (value <= low or value >= high):
+                rows.append((setting, optimizer, sweep, key, value, "lower" if value <= low else "higher"))
+    return pd.DataFrame(rows, columns=["setting", "optimizer", "sweep", "key", "value", "direction"])
+
+
+def _inner_ends(low: float, high: float) -> tuple[float, float]:
+    if low > 0 and high >= 10 * low:
+        reach = EDGE_SHARE * math.log10(high / low)
+        return low * 10**reach, high / 10**reach
+    return low + EDGE_SHARE * (high - low), high - EDGE_SHARE * (high - low)
+
+
+def best_lr_drift(cells: pd.DataFrame, lr: str = "optimizer.lr", eps: str = "optimizer.eps") -> pd.DataFrame:
+    """The best lr at each eps, where a sweep has both.
+
+    Returns:
+        setting, optimizer, sweep, eps, best_lr, loss, on_edge (of the lr values tried at this eps), learned (the loss
+        is in the better half of what the sweep saw; elsewhere one lr is as bad as another), and over the eps that
+        learned: drift (decades that the best lr moves) and slope (least squares, decades of lr per decade of eps).
+    """
+    parts = []
+    for (setting, optimizer, sweep), group in groups(cells, ["setting", "optimizer", "sweep"]):
+        pairs = pd.DataFrame(
+            [(_number(v.get(eps)), _number(v.get(lr))) for v in group["values"]], columns=["eps", "lr"]
+        )
+        pairs["loss"] = group["loss"].to_numpy()
+        pairs = pairs[(pairs["eps"] > 0) & (pairs["lr"] > 0)]
+        if pairs["eps"].nunique() > 1 and pairs.groupby("eps")["lr"].nunique().max() > 1:
+            parts.append(_drift(pairs).assign(setting=setting, optimizer=optimizer, sweep=sweep))
+    columns = ["setting", "optimizer", "sweep", "eps", "best_lr", "loss", "on_edge", "learned", "drift", "slope"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def _drift(pairs: pd.DataFrame) -> pd.DataFrame:
+    finite = pairs[np.isfinite(pairs["loss"])]
+    best = finite.sort_values(["eps", "loss", "lr"]).drop_duplicates("eps").rename(columns={"lr": "best_lr"})
+    tried = pairs.groupby("eps")["lr"].agg(["min", "max"])
+    at_low = best["best_lr"].to_numpy() <= tried["min"].reindex(best["eps"]).to_numpy()
+    at_high = best["best_lr"].to_numpy() >= tried["max"].reindex(best["eps"]).to_numpy()
+    learned = best["loss"] <= (finite["loss"].min() + finite["loss"].max()) / 2
+    x, y = (np.log10(best.loc[learned, name].to_numpy()) for name in ("eps", "best_lr"))
+    return best.assign(
+        on_edge=at_low | at_high,
+        learned=learned,
+        drift=np.ptp(y) if len(y) else math.nan,
+        slope=np.polyfit(x, y, 1)[0] if len(x) > 1 else math.nan,
+    )
