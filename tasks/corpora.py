@@ -1,0 +1,87 @@
+"""Texts for character-level language models, and the count model that every trained one must beat."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tasks.download import fetch
+from tasks.options import check_choice, check_path
+
+if TYPE_CHECKING:
+    from tasks.gpt_nano import GPTTask
+
+CORPORA = ("python_docs", "tiny_shakespeare", "text")
+TINY_SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+TINY_SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+
+MAX_VOCABULARY = 256
+OTHER_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+
+
+def load_corpus(data: str, path: str | None) -> str:
+    """The text that `task.data` names.
+
+    Args:
+        data: `python_docs`, the language reference inside every CPython (its topics sorted by key and joined);
+            `tiny_shakespeare`, 1,115,394 characters, downloaded once; `text`, any UTF-8 file.
+        path: The file for `text`; must be None for the others.
+
+    Raises:
+        ValueError: an unknown corpus, a missing or superfluous path, a file that is not UTF-8, no network.
+    """
+    check_choice("data", data, CORPORA)
+    if data == "text":
+        file = check_path("path", path, folder_allowed=False)
+        return _decode(file.read_bytes(), file)
+    if path is not None:
+        raise ValueError(f"task.path={path!r} is not used with task.data={data}: did you mean task.data=text?")
+    if data == "python_docs":
+        from pydoc_data.topics import topics  # late: half a megabyte that other corpora need not load
+
+        return "".join(topics[key] for key in sorted(topics))
+    instead = "task.data=python_docs or task.data=text task.path=FILE"
+    file = fetch(TINY_SHAKESPEARE_URL, f"sha256:{TINY_SHAKESPEARE_SHA256}", instead)
+    return _decode(file.read_bytes(), file)
+
+
+def _decode(data: bytes, file: Path) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 text: byte {error.start} is invalid; convert it first") from error
+
+
+def build_vocabulary(text: str) -> str:
+    """The sorted characters of `text`, which are the tokens in order.
+
+    A corpus with more than 256 distinct characters keeps its 255 most frequent ones (of equally frequent ones the lower
+    code point), and every other character is read as U+FFFD: rare ones cannot be learned, yet widen the head for all.
+    """
+    counts = Counter(text)
+    if len(counts) <= MAX_VOCABULARY:
+        return "".join(sorted(counts))
+    by_frequency = sorted(counts, key=lambda character: (-counts[character], character))
+    return "".join(sorted({*by_frequency[: MAX_VOCABULARY - 1], OTHER_CHARACTER}))
+
+
+def encode(text: str, vocabulary: str) -> Tensor:
+    """Token numbers of `text`, int64 [len(text)]; characters outside the vocabulary become U+FFFD."""
+    table = {character: token for token, character in enumerate(vocabulary)}
+    other = table.get(OTHER_CHARACTER, -1)
+    return torch.tensor([table.get(character, other) for character in text], dtype=torch.int64)
+
+
+def bigram_loss(task: "GPTTask") -> float:
+    """Validation loss, in nats per character, of a count model fitted on the task's train split.
+
+    p(b | a) = (count(a b) + 1) / (count(a) + vocabulary size), measured on the very predictions of a full evaluation.
+    """
+    size = task.vocabulary_size
+    train, val = task.tokens["train"].cpu(), task.tokens["val"].cpu()
+    val = val[: task.num_val * task.context + 1]
+    pairs = torch.bincount(train[:-1] * size + train[1:], minlength=size * size).double().view(size, size) + 1.0
+    log_probability = pairs.log() - pairs.sum(1, keepdim=True).log()
+    return -log_probability[val[:-1], val[1:]].mean().item()

@@ -1,0 +1,167 @@
+"""A small decoder-only transformer over the characters of a text."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tasks.base import Batch, Task, data_fingerprint
+from tasks.corpora import build_vocabulary, encode, load_corpus
+from tasks.options import check_choice, check_int
+
+INIT_STD = 0.02
+TRAIN_SHARE = 0.9
+EVAL_CHARACTERS = 8192
+
+
+class Block(nn.Module):
+    """Causal self-attention and a GELU perceptron, each behind an RMSNorm and added to the residual stream.
+
+    Query, key and value are matrices of their own, which suits rules that orthogonalize a whole matrix.
+    """
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attention_norm = nn.RMSNorm(width)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.attention_out = nn.Linear(width, width, bias=False)
+        self.mlp_norm = nn.RMSNorm(width)
+        self.mlp_in = nn.Linear(width, 4 * width, bias=False)
+        self.mlp_out = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Residual stream [B, T, width] to residual stream."""
+        normed = self.attention_norm(x)
+        query, key, value = (
+            linear(normed).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for linear in (self.query, self.key, self.value)
+        )
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + self.attention_out(attended.transpose(1, 2).flatten(2))
+        update: Tensor = self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x))))
+        return x + update
+
+
+class GPT(nn.Module):
+    """Token and learned position embeddings, blocks, a last norm and a head, tied to the token embedding or its own."""
+
+    def __init__(
+        self, vocabulary_size: int, *, num_layers: int, num_heads: int, width: int, context: int, tied_head: bool
+    ) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocabulary_size, width)
+        self.position = nn.Embedding(context, width)
+        self.blocks = nn.Sequential(*(Block(width, num_heads) for _ in range(num_layers)))
+        self.norm = nn.RMSNorm(width)
+        self.head = None if tied_head else nn.Linear(width, vocabulary_size, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits [B, T, vocabulary] of the token after each of `tokens` [B, T], T at most the context."""
+        x = self.token(tokens) + self.position.weight[: tokens.shape[-1]]
+        x = self.norm(self.blocks(x))
+        return F.linear(x, self.token.weight) if self.head is None else self.head(x)
+
+
+class GPTTask(Task):
+    """Predict the next character of a text; the loss is in nats per character.
+
+    The first 90 % of the characters train, the rest validates in windows that do not overlap (what does not fill the
+    last window is left out). A training example is a window at any position of the training split.
+
+    Args:
+        data: `python_docs`, `tiny_shakespeare` or `text` (see `tasks.corpora.load_corpus`).
+        path: The file for `text`, else None.
+        num_layers: Transformer blocks.
+        num_heads: Attention heads; divides `width`.
+        width: Size of the residual stream.
+        context: Characters in a window.
+        tied_head: Use the token embedding as the head.
+        batch_size: Windows per batch.
+
+    Attributes:
+        tokens: int64 tokens of each split, `train` and `val`.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: str,
+        path: str | None,
+        num_layers: int,
+        num_heads: int,
+        width: int,
+        context: int,
+        tied_head: bool,
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        super().__init__(batch_size=batch_size, device=device)
+        check_int("num_layers", num_layers, 1, 256)
+        check_int("num_heads", num_heads, 1, 256)
+        check_int("width", width, 1, 16384)
+        check_int("context", context, 1, 16384)
+        check_choice("tied_head", tied_head, (True, False))
+        if width % num_heads:
+            raise ValueError(f"task.num_heads={num_heads} does not divide task.width={width}: choose one that does")
+        self.num_layers, self.num_heads, self.width = num_layers, num_heads, width
+        self.context, self.tied_head = context, tied_head
+        self._load(load_corpus(data, path))
+
+    def _load(self, text: str) -> None:
+        num_train_characters = int(TRAIN_SHARE * len(text))
+        if len(text) - num_train_characters <= self.context:
+            raise ValueError(
+                f"the corpus has {len(text)} characters, too few for task.context={self.context}: "
+                f"give more than {math.ceil(self.context / (1 - TRAIN_SHARE))} or a smaller context"
+            )
+        vocabulary = build_vocabulary(text)
+        tokens = encode(text, vocabulary).to(self.device)
+        self.vocabulary_size = len(vocabulary)
+        self.tokens = {"train": tokens[:num_train_characters], "val": tokens[num_train_characters:]}
+        # Views, not copies: every window of a split is one row, so that a batch is a single gather.
+        size = self.context + 1
+        self._windows = {
+            "train": self.tokens["train"].unfold(0, size, 1),
+            "val": self.tokens["val"].unfold(0, size, self.context),
+        }
+        self.num_train = len(self._windows["train"])
+        self.num_val = len(self._windows["val"])
+        self.num_eval = max(1, EVAL_CHARACTERS // self.context)
+        self.eval_chunk = self.num_eval
+        self.fingerprint = data_fingerprint(
+            text.encode("utf-8", "surrogatepass"), train_share=TRAIN_SHARE, vocabulary=vocabulary, context=self.context
+        )
+
+    def make_model(self) -> nn.Module:
+        """The transformer."""
+        return GPT(
+            self.vocabulary_size,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            width=self.width,
+            context=self.context,
+            tied_head=self.tied_head,
+        )
+
+    def init_parameter(self, name: str, label: str, parameter: Tensor, generator: torch.Generator) -> None:
+        """GPT-2's: normal of 0.02, divided by sqrt(2 num_layers) where a matrix writes into the residual stream."""
+        if label == "vector":
+            parameter.fill_(1.0)
+        else:
+            writes_residual = name.endswith("_out.weight")
+            std = INIT_STD / math.sqrt(2 * self.num_layers) if writes_residual else INIT_STD
+            parameter.normal_(0.0, std, generator=generator)
+
+    def batch(self, split: str, index: Tensor) -> Batch:
+        """Windows of `context` + 1 tokens [B, context + 1]: the loss reads inputs and targets from it."""
+        return self._windows[split][index.to(self.device)]
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean cross-entropy of the next character, in nats."""
+        assert isinstance(batch, Tensor)
+        logits = model(batch[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())

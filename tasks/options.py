@@ -1,0 +1,51 @@
+"""Checks of a task's own options, so that every mistake is one line naming key, value and what is allowed."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def check_int(key: str, value: object, low: int, high: int) -> None:
+    """Refuse a value that is not an integer within [low, high].
+
+    Raises:
+        ValueError: naming `task.<key>`, the value and the range.
+    """
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"task.{key}={value!r} is not allowed: give an integer from {low} to {high}")
+
+
+def check_float(key: str, value: object, low: float, high: float) -> None:
+    """Refuse a value that is not a finite number within [low, high].
+
+    Raises:
+        ValueError: naming `task.<key>`, the value and the range.
+    """
+    is_number = type(value) in (int, float) and math.isfinite(float(value))  # type: ignore[arg-type]
+    if not is_number or not low <= value <= high:  # type: ignore[operator]
+        raise ValueError(f"task.{key}={value!r} is not allowed: give a number from {low:g} to {high:g}")
+
+
+def check_choice(key: str, value: object, allowed: Sequence[object]) -> None:
+    """Refuse a value that is not one of `allowed`.
+
+    Raises:
+        ValueError: naming `task.<key>`, the value and the choices.
+    """
+    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in allowed):
+        raise ValueError(f"task.{key}={value!r} is not allowed: choose one of {', '.join(map(str, allowed))}")
+
+
+def check_path(key: str, value: object, *, folder_allowed: bool) -> Path:
+    """Return `value` as the path of a regular file, or of a folder where that is allowed.
+
+    Raises:
+        ValueError: naming `task.<key>`, the value and what is wrong with it.
+    """
+    wanted = "a file or a folder" if folder_allowed else "a file"
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError(f"task.{key}={value!r} is not allowed: give the path of {wanted}")
+    path = Path(value).expanduser()
+    if not (path.is_file() or (folder_allowed and path.is_dir())):
+        raise ValueError(f"task.{key}={value!r}: there is no such {wanted.removeprefix('a ')}")
+    return path
