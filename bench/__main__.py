@@ -1,0 +1,53 @@
+"""`python -m bench`: composes the configuration with Hydra and runs the job."""
+
+import logging
+import os
+import sys
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bench.cli import explain, find_conf_dir, help_text
+from bench.errors import ConfigError, JobFailedError, StoreError
+from bench.job import run_job
+
+
+@hydra.main(version_base="1.3", config_path=str(find_conf_dir()), config_name="config")
+def run(cfg: DictConfig) -> float:
+    """Hydra's entry: everything below sees plain values."""
+    mapping = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(mapping, dict)
+    return run_job({str(key): value for key, value in mapping.items()})
+
+
+def main() -> None:
+    """The command line. Exit code 0 for success, 1 for a failed trial, 2 for a mistake of the user, 128 + n for a signal."""
+    args = sys.argv[1:]
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # a user's own ./optimizers and ./tasks
+    if "--help" in args or "-h" in args:
+        print(help_text(args))
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to here
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    try:
+        run()
+    except (ConfigError, StoreError) as error:
+        sys.exit(_tell(str(error), 2))
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(_tell(explain(error, args), 2))
+    except JobFailedError as error:
+        sys.exit(_tell(str(error), 1))
+    except KeyboardInterrupt:
+        sys.exit(_tell("stopped at once", 130))
+
+
+def _tell(text: str, code: int) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

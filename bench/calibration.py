@@ -1,0 +1,134 @@
+"""Short measurements before the training, cached on disk: what a step costs alone, and how many trials to train together."""
+
+import hashlib
+import json
+import logging
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.clock import StepClock
+from bench.ensemble import Ensemble
+from bench.environment import describe_environment
+from bench.execution import is_out_of_memory
+from bench.learner import Learner, PlainLearner
+from bench.loading import Task
+from bench.packing import structure
+from bench.trial import Trial
+
+log = logging.getLogger(__name__)
+NUM_WARMUP_STEPS = 3
+NUM_ALONE_STEPS = 40
+NUM_PACK_STEPS = 4
+SMALLEST_PACK, LARGEST_CPU_PACK, LARGEST_GPU_PACK = 8, 256, 4096
+GOOD_ENOUGH = 1.03  # a larger pack must be faster by this factor, for it takes more memory and ends later
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a step costs alone: median and interquartile range in seconds, over `num_steps` steps."""
+
+    seconds: float
+    spread: float
+    num_steps: int
+
+
+class Calibration:
+    """Measurements of one results folder, each taken once per structure, machine and code.
+
+    Args:
+        folder: where they are kept as JSON, one file each.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def step_cost(self, task: Task, trial: Trial) -> StepCost:
+        """What a step of this trial costs when it trains alone."""
+        path = self._path("alone", trial)
+        known = _read(path)
+        if known is None:
+            seconds = _step_seconds(PlainLearner(task, trial.config), NUM_ALONE_STEPS, trial)
+            quartiles = statistics.quantiles(seconds, n=4)
+            cost = StepCost(statistics.median(seconds), quartiles[2] - quartiles[0], len(seconds))
+            known = asdict(cost)
+            _write(path, known)
+        return StepCost(**known)
+
+    def pack_size(self, task: Task, trials: Sequence[Trial]) -> tuple[int, float]:
+        """The pack size with the most trial-steps per second, and the seconds that one of its steps takes."""
+        path = self._path(f"pack-{_log2(len(trials))}", trials[0])
+        known = _read(path)
+        if known is None:
+            size, seconds = self._measure_pack_size(task, trials)
+            known = {"size": size, "seconds": seconds}
+            _write(path, known)
+        return known["size"], known["seconds"]
+
+    def _measure_pack_size(self, task: Task, trials: Sequence[Trial]) -> tuple[int, float]:
+        largest = LARGEST_GPU_PACK if trials[0].config.device.startswith("cuda") else LARGEST_CPU_PACK
+        best = (1, self.step_cost(task, trials[0]).seconds)
+        size = min(SMALLEST_PACK, len(trials))
+        while size > 1:
+            try:
+                learner = Ensemble(task, [trial.config for trial in trials[:size]])
+                seconds = min(_step_seconds(learner, NUM_PACK_STEPS, trials[0]))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                break
+            if size / seconds > GOOD_ENOUGH * best[0] / best[1]:
+                best = (size, seconds)
+            elif size >= 4 * best[0]:
+                break
+            if size >= min(largest, len(trials)):
+                break
+            size = min(2 * size, largest, len(trials))
+        return best
+
+    def _path(self, kind: str, trial: Trial) -> Path:
+        machine = describe_environment(trial.config.device)
+        machine = {key: value for key, value in machine.items() if key not in ("time", "git")}
+        text = repr((kind, structure(trial.config), trial.fingerprint, sorted(machine.items(), key=str)))
+        return self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+def _step_seconds(learner: Learner, num_steps: int, trial: Trial) -> list[float]:
+    """Seconds of `num_steps` steps after a few to warm up, each synchronised with the device."""
+    device = torch.device(trial.config.device)
+    clock = StepClock(device)
+    clock.start()
+    seconds = []
+    for _ in range(NUM_WARMUP_STEPS + num_steps):
+        start = time.perf_counter()
+        learner.step(1.0, clock)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return seconds[NUM_WARMUP_STEPS:]
+
+
+def _log2(number: int) -> int:
+    return number.bit_length() - 1
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return known
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Keep a measurement; a folder that cannot be written only means measuring again."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
+    except OSError as error:
+        log.warning("a measurement could not be kept in %s: %s", path.parent, error)

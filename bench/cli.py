@@ -1,0 +1,107 @@
+"""The command line around Hydra: help that lists what there is, and mistakes told in one line."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+
+from bench.errors import ConfigError, UnknownKeyError
+from bench.importing import locate, signature_text
+
+GROUPS = ("optimizer", "task", "schedule", "sweep", "tracker", "experiment")
+NOT_THERE = re.compile(r"Could not override '([^']+)'")
+
+USAGE = """\
+Does this optimizer really beat a well-tuned AdamW?
+
+usage: python -m bench [KEY=VALUE ...]                      train one trial, or the grid of a sweep
+       python -m bench -m optimizer=adamw,adamuon ...       multiply jobs (Hydra's multirun)
+       python -m bench KEY=VALUE ... --cfg job              show the composed configuration
+       python -m bench.report results                       tables, plots and a page from the runs
+       python -m bench.check optimizer=NAME                 put an optimizer through the conformance checks
+
+options of Hydra: --multirun -m, --cfg, --info, --config-dir DIR (your own conf/), --hydra-help for all of them
+"""
+
+
+def find_conf_dir() -> Path:
+    """The shipped `conf/`: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
+
+
+def config_dirs(args: Sequence[str]) -> list[Path]:
+    """Folders of configuration: the user's own, from `--config-dir`, before the shipped one."""
+    own = [Path(value) for flag, value in _flag_values(args) if flag in ("--config-dir", "-cd")]
+    return [*own, find_conf_dir()]
+
+
+def _flag_values(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for position, arg in enumerate(args):
+        flag, equals, value = arg.partition("=")
+        if arg.startswith("-"):
+            yield flag, value if equals else (args[position + 1] if position + 1 < len(args) else "")
+
+
+def help_text(args: Sequence[str]) -> str:
+    """Usage, then every group with a line on each of its members, then the other keys."""
+    parts = [USAGE]
+    for group in GROUPS:
+        files = {file.stem: file for folder in reversed(config_dirs(args)) for file in (folder / group).glob("*.yaml")}
+        if files:
+            width = max(map(len, files))
+            lines = [f"  {name:<{width}}  {_first_comment(file)}" for name, file in sorted(files.items())]
+            parts.append(f"{group}=\n" + "\n".join(lines) + "\n")
+    keys = [
+        line for line in (find_conf_dir() / "config.yaml").read_text().splitlines() if re.match(r"[a-z_]+: .*#", line)
+    ]
+    parts.append("other keys, with their defaults\n" + "\n".join(f"  {key}" for key in keys))
+    return "\n".join(parts)
+
+
+def _first_comment(file: Path) -> str:
+    lines = (
+        line.removeprefix("#").strip() for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+    )
+    return next((line for line in lines if not line.startswith("@package")), "")
+
+
+def explain(error: Exception, args: Sequence[str]) -> str:
+    """One line for a mistake that Hydra has found in the overrides `args`."""
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return str(UnknownKeyError(group or "config", name, error.options)).replace("no such key", f"no such {group}")
+    text = str(error)
+    if missing := NOT_THERE.search(text):
+        return str(_explain_missing_key(missing.group(1), args))
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def _explain_missing_key(key: str, args: Sequence[str]) -> ConfigError:
+    """Name the nearest key, or the optimizer's signature where it has no such option."""
+    given = {name.lstrip("+~"): value for name, _, value in (arg.partition("=") for arg in args)}
+    node: Any = _compose_groups(args)
+    optimizer = node.get("optimizer") if isinstance(node, DictConfig) else None
+    path, _, _ = key.rpartition(".")
+    known = OmegaConf.select(node, path) if path else node
+    names = [str(name) for name in known] if isinstance(known, DictConfig) else []
+    owner = ""
+    if path == "optimizer" and optimizer is not None:
+        owner = signature_text(locate(optimizer["_target_"], "optimizer._target_"))
+    return UnknownKeyError(key, given.get(key, ""), names, owner)
+
+
+def _compose_groups(args: Sequence[str]) -> DictConfig:
+    """The configuration that the group choices among `args` make, without any other override."""
+    choices = [arg.partition("=") for arg in args if arg.partition("=")[0].lstrip("+") in GROUPS]
+    overrides = [f"{name}={value.split(',')[0]}" for name, _, value in choices]
+    own = [f"file://{folder.resolve()}" for folder in config_dirs(args)[:-1]]
+    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
+        try:
+            return compose("config", [*overrides, f"hydra.searchpath=[{','.join(own)}]"])
+        except HydraException:
+            return compose("config")

@@ -1,0 +1,52 @@
+"""The errors that a user reads as one line."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A key of the configuration has a value that is not allowed. Its text is one line: key, value, what is allowed."""
+
+    def __init__(self, key: str, value: Any, allowed: str) -> None:
+        super().__init__(f"{key}={shorten(value)}: {' '.join(allowed.split())}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (str(self),)
+
+
+class UnknownKeyError(ConfigError):
+    """A key that does not exist where it stands. Its text names the nearest one that does."""
+
+    def __init__(self, key: str, value: Any, known: Iterable[str], owner: str = "") -> None:
+        names = sorted(known)
+        hint = did_you_mean(key.rpartition(".")[2], names)
+        allowed = f"{owner} has no such option{hint}" if owner else f"no such key{hint}; allowed: {', '.join(names)}"
+        super().__init__(key, value, allowed)
+
+
+class StoreError(Exception):
+    """The results folder cannot be used. Its text is one line for the user."""
+
+
+class JobFailedError(Exception):
+    """A trial failed by a fault of the code. Its text is one line for the user."""
+
+
+def _restore(text: str) -> ConfigError:
+    error = ConfigError.__new__(ConfigError)
+    error.args = (text,)
+    return error
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`, did you mean 'x'?` where a known name is near, else nothing."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f", did you mean '{near[0]}'?" if near else ""
+
+
+def shorten(value: Any, width: int = 80) -> str:
+    """`repr(value)` on one line, at most `width` characters."""
+    text = value if isinstance(value, str) else repr(value)
+    text = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,35 @@
+"""Signals as a wish that the training loop grants at its next step."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Self
+
+
+class StopSignal:
+    """While entered, SIGINT and SIGTERM ask for a stop; a second SIGINT stops at once with KeyboardInterrupt.
+
+    Attributes:
+        number: the signal that came, or None. The conventional exit code is 128 + number.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __enter__(self) -> Self:
+        self._previous = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.number is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = number

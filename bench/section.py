@@ -1,0 +1,92 @@
+"""Reading one mapping of the configuration: every key is taken once, checked, and none may be left over."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bench.errors import ConfigError, UnknownKeyError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
+
+
+class Section:
+    """The keys below `path`, taken one by one.
+
+    Args:
+        mapping: the plain mapping; not changed.
+        path: its dotted place in the configuration, empty at the top.
+
+    Raises:
+        ConfigError: from every method, for a value that is missing, of another type or out of range.
+    """
+
+    def __init__(self, mapping: Any, path: str = "") -> None:
+        if not isinstance(mapping, Mapping):
+            raise ConfigError(path, mapping, "expected a mapping of keys to values")
+        self.path = path
+        self._left = dict(mapping)
+        self._known: set[str] = set()
+
+    def key(self, name: str) -> str:
+        return f"{self.path}.{name}" if self.path else name
+
+    def take(self, name: str, default: Any = ...) -> Any:
+        self._known.add(name)
+        value = self._left.pop(name, default)
+        if value is ...:
+            raise ConfigError(self.key(name), None, "this key is required")
+        return value
+
+    def take_int(self, name: str, low: int, high: int) -> int:
+        value = self.take(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ConfigError(self.key(name), value, f"expected a whole number from {low:,} to {high:,}")
+        return value
+
+    def take_float(self, name: str, above: float = 0.0) -> float:
+        value = self.take(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(self.key(name), value, "expected a number")
+        if not (math.isfinite(value) and value > above):
+            raise ConfigError(self.key(name), value, f"expected a finite number above {above:g}")
+        return float(value)
+
+    def take_optional_float(self, name: str) -> float | None:
+        """A positive finite number, or null."""
+        return None if self._left.get(name) is None and self.take(name) is None else self.take_float(name)
+
+    def take_bool(self, name: str, default: Any = ...) -> bool:
+        value = self.take(name, default)
+        if not isinstance(value, bool):
+            raise ConfigError(self.key(name), value, "expected true or false")
+        return value
+
+    def take_text(self, name: str, default: Any = ...) -> str:
+        value = self.take(name, default)
+        if not isinstance(value, str):
+            raise ConfigError(self.key(name), value, "expected text")
+        return value
+
+    def take_name(self, name: str) -> str:
+        """A name that may become part of a path."""
+        value = self.take(name)
+        if not isinstance(value, str) or not NAME.fullmatch(value):
+            raise ConfigError(self.key(name), value, "expected a name of up to 64 letters, digits, and any of _ . + -")
+        return value
+
+    def take_choice(self, name: str, choices: Iterable[str]) -> str:
+        value, allowed = self.take(name), list(choices)
+        if value not in allowed:
+            raise ConfigError(self.key(name), value, f"expected one of {', '.join(allowed)}")
+        return str(value)
+
+    def rest(self) -> dict[str, Any]:
+        """All keys not taken so far; the section is then done."""
+        left, self._left = self._left, {}
+        return left
+
+    def finish(self) -> None:
+        """Raises UnknownKeyError if a key was never taken."""
+        for name, value in self._left.items():
+            raise UnknownKeyError(self.key(name), value, self._known)

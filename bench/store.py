@@ -1,0 +1,134 @@
+"""Runs on disk: one folder per trial, written to a temporary name and renamed, so that a final name means complete."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.environment import describe_environment
+from bench.errors import StoreError
+from bench.record import FINISHED, Record, Row
+from bench.trial import Trial
+
+SCHEMA_VERSION = 1
+LEADING_COLUMNS = ("step", "train_loss", "val_loss", "lr", "train_seconds", "elapsed_seconds")
+
+
+class Store:
+    """The runs below `results_dir`.
+
+    Raises:
+        StoreError: from every method that writes, if the folder cannot be written.
+    """
+
+    def __init__(self, results_dir: Path) -> None:
+        self.results_dir = results_dir
+
+    def find_finished(self, trial: Trial) -> dict[str, Any] | None:
+        """What stands in `run.json` of the trial, and its `folder`, if it is stored, whole and finished."""
+        folder = trial.folder(self.results_dir)
+        try:
+            run: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            checksum = run["files"]["metrics.parquet"]
+            whole = run["schema_version"] == SCHEMA_VERSION and run["run_id"] == trial.run_id
+            if whole and run["status"] in FINISHED and _sha256(folder / "metrics.parquet") == checksum:
+                return {**run, "folder": str(folder)}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return None
+
+    @contextmanager
+    def draft(self, trial: Trial) -> Iterator[Path]:
+        """A temporary folder beside the run's final one; what is in it becomes the run when `save` renames it."""
+        final = trial.folder(self.results_dir)
+        draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.tmp")
+        with _told_in_one_line(self.results_dir):
+            draft.mkdir(parents=True)
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def save(self, trial: Trial, record: Record, draft: Path) -> dict[str, Any]:
+        """Write the run into `draft` and give it its final name. Returns what stands in `run.json`, and its `folder`."""
+        with _told_in_one_line(self.results_dir):
+            _write_metrics(draft / "metrics.parquet", record.rows)
+            run = _describe(trial, record, _sha256(draft / "metrics.parquet"))
+            _write_durably(draft / "run.json", json.dumps(run, indent=1, allow_nan=False).encode())
+            _replace(draft, trial.folder(self.results_dir))
+        return {**run, "folder": str(trial.folder(self.results_dir))}
+
+
+def _describe(trial: Trial, record: Record, metrics_checksum: str) -> dict[str, Any]:
+    run = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": trial.run_id,
+        "status": record.status,
+        "seed": trial.config.seed,
+        "config": trial.config.mapping,
+        "fingerprint": trial.fingerprint,
+        "sweep": None if trial.sweep is None else {"name": trial.sweep, "cell": dict(trial.cell)},
+        "summary": record.summary(),
+        "pack": {"size": record.pack_size, "shared_timing": record.pack_size > 1},
+        "environment": describe_environment(trial.config.device),
+        "files": {"metrics.parquet": metrics_checksum},
+    }
+    finite: dict[str, Any] = _without_non_finite(run)
+    return finite
+
+
+def _without_non_finite(value: Any) -> Any:
+    """The same with None for NaN and infinities, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_non_finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_non_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_metrics(path: Path, rows: list[Row]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [*LEADING_COLUMNS, *sorted({name for row in rows for name in row} - set(LEADING_COLUMNS))]
+    columns = {name: pa.array([row.get(name, math.nan) for row in rows], pa.float64()) for name in names}
+    columns["step"] = pa.array([int(row["step"]) for row in rows], pa.int64())
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    _write_durably(path, sink.getvalue().to_pybytes())
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(draft: Path, final: Path) -> None:
+    """Rename `draft` to `final`, whose earlier content, if any, is set aside first and then removed."""
+    old = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        os.rename(draft, final)
+    except OSError:
+        os.rename(final, old)
+        os.rename(draft, final)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _told_in_one_line(results_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"results_dir={results_dir}: cannot be written: {error.strerror or error}") from error
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
