@@ -99,7 +99,7 @@ def test_schedules_of_ademamix_are_those_of_pytorch_optimizer(peers, num_steps):
 
 @pytest.mark.parametrize("num_steps", [1, 5, 50])
 def test_simplified_ademamix_is_that_of_pytorch_optimizer_but_for_two_constants(peers, num_steps):
-    """The paper's algorithm sums, m = beta m + g, and so does ours. Theirs averages, m = beta m + (1 - beta) g, which is
+    """The paper sums, m = beta m + g, and so does ours. Theirs averages, m = beta m + (1 - beta) g, which is
     the same at lr (1 - beta) and alpha / (1 - beta), and divides by the root of v's bias correction in float32, where
     the correction of v would multiply."""
     beta, beta2, alpha, lr = 0.95, 0.97, 0.5, 0.02
