@@ -7,7 +7,6 @@ import gzip
 import io
 import pickle
 import tarfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -80,30 +79,34 @@ def _read_archive(archive: Path) -> dict[str, bytes]:
         with gzip.open(archive) as stream:
             unpacked = stream.read(MAX_ARCHIVE_BYTES + 1)
         if len(unpacked) > MAX_ARCHIVE_BYTES:
-            raise ValueError(f"{archive} is too large for CIFAR-10: it unpacks to more than {MAX_ARCHIVE_BYTES} bytes")
+            raise tarfile.ReadError(f"it unpacks to more than {MAX_ARCHIVE_BYTES} bytes")
         with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
-            files = _read_members(tar, archive)
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise ValueError(f"{archive} is no readable .tar.gz archive: {error}") from error
+            files = _read_members(tar)
+    except Exception as error:  # a corrupt archive can fail in any way
+        raise ValueError(f"{archive} is no CIFAR-10 archive: {_one_line(error)}") from error
     for name in (*FILES["train"], *FILES["val"]):
         if name not in files:
             raise ValueError(f"{archive} is no CIFAR-10 archive: {FOLDER}/{name} is missing")
     return files
 
 
-def _read_members(tar: tarfile.TarFile, archive: Path) -> dict[str, bytes]:
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _read_members(tar: tarfile.TarFile) -> dict[str, bytes]:
     """Contents of the regular files below the archive's folder, by name."""
     files = {}
     for count, member in enumerate(tar, start=1):
         member_path = PurePosixPath(member.name)
         if count > MAX_MEMBERS:
-            raise ValueError(f"{archive} is refused: it has more than {MAX_MEMBERS} members")
+            raise tarfile.ReadError(f"it has more than {MAX_MEMBERS} members")
         if member_path.is_absolute() or ".." in member_path.parts:
-            raise ValueError(f"{archive} is refused: its member {member.name!r} points outside")
+            raise tarfile.ReadError(f"its member {member.name!r} points outside")
         if not (member.isreg() or member.isdir()) or member.issparse():
-            raise ValueError(f"{archive} is refused: its member {member.name!r} is neither a plain file nor a folder")
+            raise tarfile.ReadError(f"its member {member.name!r} is neither a plain file nor a folder")
         if member.size > MAX_FILE_BYTES:
-            raise ValueError(f"{archive} is refused: its member {member.name!r} has more than {MAX_FILE_BYTES} bytes")
+            raise tarfile.ReadError(f"its member {member.name!r} has more than {MAX_FILE_BYTES} bytes")
         content = tar.extractfile(member)
         if content is not None and str(member_path.parent) == FOLDER:
             files[member_path.name] = content.read()
@@ -114,11 +117,11 @@ class _PickledArray:
     """Stands in for a numpy array while unpickling: keeps its state and computes nothing."""
 
     shape: tuple[int, ...] = ()
-    data: bytes | str = b""
+    data: str = ""
 
     def __init__(self, *_: object) -> None: ...
 
-    def __setstate__(self, state: tuple[object, tuple[int, ...], object, bool, bytes | str]) -> None:
+    def __setstate__(self, state: tuple[object, tuple[int, ...], object, bool, str]) -> None:
         _, self.shape, _, _, self.data = state
 
 
@@ -131,7 +134,7 @@ class _PickledDtype:
 
 
 def _keep_text(text: str = "", _encoding: str = "") -> str:
-    """Stands in for `_codecs.encode` and `bytes`, by which newer pickles spell bytes as latin-1 text and no bytes."""
+    """Stands in for `_codecs.encode` and `bytes`, by which Python 3 spells bytes as latin-1 text and empty bytes."""
     return text
 
 
@@ -173,13 +176,13 @@ def parse_batch(data: bytes, source: str) -> tuple[Images, Labels]:
     try:
         batch = BatchUnpickler(io.BytesIO(data), encoding="latin1").load()
     except Exception as error:  # a corrupt pickle can fail in any way
-        raise ValueError(f"{source} is refused: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise ValueError(f"{source} is no CIFAR-10 batch: {_one_line(error)}") from error
     array = batch.get("data") if isinstance(batch, dict) else None
     labels = batch.get("labels") if isinstance(batch, dict) else None
     if not isinstance(array, _PickledArray) or not isinstance(labels, list):
         raise ValueError(f"{source} is no CIFAR-10 batch: data and labels are not where they should be")
-    pixels = array.data.encode("latin1", "replace") if isinstance(array.data, str) else array.data
-    if array.shape != (len(labels), ROW_BYTES) or type(pixels) is not bytes or len(pixels) != len(labels) * ROW_BYTES:
+    pixels = array.data.encode("latin1", "replace") if isinstance(array.data, str) else b""
+    if array.shape != (len(labels), ROW_BYTES) or len(pixels) != len(labels) * ROW_BYTES:
         raise ValueError(f"{source} is no CIFAR-10 batch: its data are not {len(labels)} rows of {ROW_BYTES} bytes")
     if not labels or not all(type(label) is int and 0 <= label < NUM_CLASSES for label in labels):
         raise ValueError(f"{source} is no CIFAR-10 batch: its labels are not integers from 0 to {NUM_CLASSES - 1}")

@@ -16,6 +16,7 @@ def fetch(url: str, known_hash: str, instead: str) -> Path:
     """
     import pooch  # late: only tasks whose data are not at hand need it
 
+    pooch.get_logger().setLevel("WARNING")  # the progress bar is enough
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=30)
     try:
         path = pooch.retrieve(url, known_hash, path=pooch.os_cache("fairstep"), downloader=downloader)

@@ -133,7 +133,7 @@ class GPTTask(Task):
         self.num_eval = max(1, EVAL_CHARACTERS // self.context)
         self.eval_chunk = self.num_eval
         self.fingerprint = data_fingerprint(
-            text.encode("utf-8", "surrogatepass"), train_share=TRAIN_SHARE, vocabulary=vocabulary, context=self.context
+            text.encode(), train_share=TRAIN_SHARE, vocabulary=vocabulary, context=self.context
         )
 
     def make_model(self) -> nn.Module:

@@ -1,6 +1,7 @@
 """Checks of a task's own options, so that every mistake is one line naming key, value and what is allowed."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,15 +38,17 @@ def check_choice(key: str, value: object, allowed: Sequence[object]) -> None:
 
 
 def check_path(key: str, value: object, *, folder_allowed: bool) -> Path:
-    """Return `value` as the path of a regular file, or of a folder where that is allowed.
+    """Return `value`, with `~` expanded, as the path of a readable file, or of a folder where that is allowed.
 
     Raises:
         ValueError: naming `task.<key>`, the value and what is wrong with it.
     """
     wanted = "a file or a folder" if folder_allowed else "a file"
-    if not isinstance(value, str) or not value or "\0" in value:
+    if not isinstance(value, str) or not value:
         raise ValueError(f"task.{key}={value!r} is not allowed: give the path of {wanted}")
-    path = Path(value).expanduser()
-    if not (path.is_file() or (folder_allowed and path.is_dir())):
-        raise ValueError(f"task.{key}={value!r}: there is no such {wanted.removeprefix('a ')}")
-    return path
+    path = os.path.expanduser(value)  # os.path answers False where pathlib raises: too long a name, a null character
+    if not (os.path.isfile(path) or (folder_allowed and os.path.isdir(path))):
+        raise ValueError(f"task.{key}={value!r} does not exist: give the path of {wanted}")
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"task.{key}={value!r} cannot be read: its permissions forbid it")
+    return Path(path)

@@ -4,7 +4,7 @@ import importlib
 import io
 import pickle
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,22 @@ HARNESS_KEYS = {"name", "_target_", "steps", "eval_every", "target", "loss_scale
 Archive = Callable[[str, dict[str, bytes]], Path]
 
 
-def pickled_batch(seed: int, num_images: int = 16, protocol: int = 2) -> bytes:
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small gain nothing from a second thread, and on a busy machine lose a lot by waiting for it."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+def pickled_batch(seed: int, num_images: int = 16) -> bytes:
     """One batch file of random images in CIFAR-10's layout."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (num_images, 3072), dtype=np.uint8)
     labels = rng.integers(0, 10, num_images).tolist()
     batch = {b"data": images, b"labels": labels, b"batch_label": b"", b"filenames": []}
-    return pickle.dumps(batch, protocol=protocol)
+    return pickle.dumps(batch, protocol=2)
 
 
 @pytest.fixture(scope="session")
@@ -78,4 +87,4 @@ def make_task() -> Callable[..., Task]:
 
 @pytest.fixture(scope="session")
 def task(task_config: dict[str, Any], make_task: Callable[..., Task]) -> Task:
-    return make_task(task_config)
+    return make_task(task_config, batch_size=min(task_config["batch_size"], 16))
