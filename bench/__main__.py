@@ -19,11 +19,14 @@ def run(cfg: DictConfig) -> float:
     """Hydra's entry: everything below sees plain values."""
     mapping = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(mapping, dict)
-    return run_job({str(key): value for key, value in mapping.items()})
+    try:
+        return run_job({str(key): value for key, value in mapping.items()})
+    except (ConfigError, StoreError) as error:  # ends the process here: Hydra would add a line of its own
+        raise SystemExit(_tell(str(error), 2)) from error
 
 
 def main() -> None:
-    """The command line. Exit code 0 for success, 1 for a failed trial, 2 for a mistake of the user, 128 + n for a signal."""
+    """The command line. Exit codes: 0 success, 1 a failed trial, 2 a mistake of the user, 128 + n signal n."""
     args = sys.argv[1:]
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # a user's own ./optimizers and ./tasks
@@ -34,8 +37,6 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:
         run()
-    except (ConfigError, StoreError) as error:
-        sys.exit(_tell(str(error), 2))
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_tell(explain(error, args), 2))
     except JobFailedError as error:

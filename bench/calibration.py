@@ -1,4 +1,4 @@
-"""Short measurements before the training, cached on disk: what a step costs alone, and how many trials to train together."""
+"""Short measurements before training, cached on disk: what a step costs alone, and how many trials to pack."""
 
 import hashlib
 import json

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
-from bench.errors import ConfigError, UnknownKeyError
+from bench.errors import ConfigError, UnknownKeyError, did_you_mean, shorten
 from bench.importing import locate, signature_text
 
 GROUPS = ("optimizer", "task", "schedule", "sweep", "tracker", "experiment")
@@ -74,7 +74,8 @@ def explain(error: Exception, args: Sequence[str]) -> str:
     """One line for a mistake that Hydra has found in the overrides `args`."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return str(UnknownKeyError(group or "config", name, error.options)).replace("no such key", f"no such {group}")
+        hint = did_you_mean(name, error.options)
+        return f"{group}={shorten(name)}: no such {group}{hint}; allowed: {', '.join(error.options)}"
     text = str(error)
     if missing := NOT_THERE.search(text):
         return str(_explain_missing_key(missing.group(1), args))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 
@@ -11,8 +12,8 @@ PARTS = ("data", "forward", "backward", "optimizer")
 class StepClock:
     """Times the parts of steps between two readings, synchronised with the device.
 
-    The end of a step is the start of the next, so the parts add up to the whole loop. On a GPU the parts are measured by
-    events on its stream and read only where the loop synchronises anyway, at an evaluation.
+    The end of a step is the start of the next, so the parts add up to the whole loop. On a GPU the parts are measured
+    by events on its stream and read only where the loop synchronises anyway, at an evaluation.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -42,7 +43,7 @@ class StepClock:
         """Seconds per part since the last reading."""
         if self._cuda:
             torch.cuda.synchronize(self._device)
-            for (_, before), (part, after) in zip(self._events, self._events[1:], strict=False):
+            for (_, before), (part, after) in pairwise(self._events):
                 self._seconds[part] += before.elapsed_time(after) / 1000
         seconds, self._seconds = self._seconds, dict.fromkeys(PARTS, 0.0)
         return seconds

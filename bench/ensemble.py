@@ -1,8 +1,8 @@
 """K trials of one structure trained as one batched model.
 
-Parameters, gradients and optimizer state of all trials live in buffers `[K, ...]`, laid out so that one call of an update
-rule under `vmap` updates everything that the rule's layout lets share a call: element-wise rules see one row per trial,
-matrix rules a stack of same-shape matrices. Losses, updates and metrics of a trial never touch those of another.
+Parameters, gradients and optimizer state of all trials live in buffers `[K, ...]`, laid out so that one call of an
+update rule under `vmap` updates everything that the rule's layout lets share a call: element-wise rules see one row per
+trial, matrix rules a stack of same-shape matrices. Losses, updates and metrics of a trial never touch another's.
 """
 
 from collections.abc import Callable, Mapping, Sequence

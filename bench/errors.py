@@ -11,8 +11,15 @@ class ConfigError(ValueError):
     def __init__(self, key: str, value: Any, allowed: str) -> None:
         super().__init__(f"{key}={shorten(value)}: {' '.join(allowed.split())}")
 
+    @classmethod
+    def of_line(cls, text: str) -> "ConfigError":
+        """The error whose text is known already."""
+        error = cls.__new__(cls)
+        error.args = (" ".join(text.split()),)
+        return error
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (str(self),)
+        return ConfigError.of_line, (str(self),)
 
 
 class UnknownKeyError(ConfigError):
@@ -31,12 +38,6 @@ class StoreError(Exception):
 
 class JobFailedError(Exception):
     """A trial failed by a fault of the code. Its text is one line for the user."""
-
-
-def _restore(text: str) -> ConfigError:
-    error = ConfigError.__new__(ConfigError)
-    error.args = (text,)
-    return error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

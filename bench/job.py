@@ -13,6 +13,7 @@ from bench.execution import Run
 from bench.interrupt import StopSignal
 from bench.packing import Pack, cut_into_packs, group_by_structure, reason_alone
 from bench.planning import Plan, make_plan
+from bench.store import Store
 from bench.tables import objective_of, print_plan, print_summary
 from bench.workers import run_packs
 
@@ -37,6 +38,7 @@ def run_job(mapping: Mapping[str, Any]) -> float:
         print_plan(plan, packs, seconds)
     if plan.session.dry_run:
         return math.nan
+    Store(plan.session.results_dir).check_writable()
     runs = dict(plan.finished)
     with StopSignal() as stop, Display(len(plan.missing), _trial_steps(packs)) as display:
         for run in run_packs(packs, plan, display, stop):

@@ -1,4 +1,4 @@
-"""One trial in training the usual way: module, backward, optimizer step. `ensemble.Ensemble` trains K of them as one."""
+"""One trial in training the usual way: module, backward, optimizer step. `ensemble.Ensemble` trains K as one."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext

@@ -35,5 +35,6 @@ def load_task(config: TaskConfig, device: str) -> Task:
     try:
         task: Task = task_class(device=torch.device(device), **config.options)
     except (ValueError, TypeError, OSError) as error:
-        raise ConfigError("task", config.name, str(error)) from error
+        text = str(error)
+        raise ConfigError.of_line(text if text.startswith("task.") else f"task={config.name}: {text}") from error
     return task

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from bench.config import OptimizerConfig, TrialConfig
@@ -62,4 +63,4 @@ def cut_into_packs(trials: Sequence[Trial], pack_size: int) -> list[Pack]:
         return [Pack((trial,), reason) for trial in trials]
     num_packs = -(-len(trials) // pack_size)
     bounds = [len(trials) * number // num_packs for number in range(num_packs + 1)]
-    return [Pack(tuple(trials[start:end])) for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [Pack(tuple(trials[start:end])) for start, end in pairwise(bounds)]

@@ -1,10 +1,11 @@
 """From an optimizer's configuration to torch optimizers over one model: which rule gets which parameter.
 
-A rule with `labels` gets the parameters of these labels as matrices (convolution weights seen as [out, in * kh * kw]), its
-`rest` gets all others. Vectors (biases, gains) are never decayed.
+A rule with `labels` gets the parameters of these labels as matrices (convolution weights seen as [out, in * kh * kw]),
+its `rest` gets all others. Vectors (biases, gains) are never decayed.
 """
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -114,3 +115,12 @@ def _build_route(config: OptimizerConfig, params: Mapping[str, nn.Parameter], la
             config.path, config.name, f"{optimizer_class.__name__} refuses its options: {text}"
         ) from error
     return Route(optimizer, {id(param): name for name, param in params.items()})
+
+
+def _refusal(config: OptimizerConfig, optimizer_class: type, text: str) -> ConfigError:
+    """Our own errors begin with the option that is wrong; any other is told with the signature."""
+    name = re.split(r"[=\[]", text, maxsplit=1)[0]
+    if name in config.hyperparameters:
+        return ConfigError.of_line(f"{config.path}.{text}")
+    allowed = f"{optimizer_class.__name__} refuses its options: {text}; signature: {signature_text(optimizer_class)}"
+    return ConfigError(config.path, config.name, allowed)

@@ -1,7 +1,7 @@
 """Learning-rate schedules: pure functions of the step that return the factor on every lr.
 
-All take the 1-based `step`, the budget `num_steps`, and `warmup_fraction`: the share of the budget over which the factor
-first rises linearly from 0 to 1. Bring your own by its import path in `schedule._target_`.
+All take the 1-based `step`, the budget `num_steps`, and `warmup_fraction`: the share of the budget over which the
+factor first rises linearly from 0 to 1. Bring your own by its import path in `schedule._target_`.
 """
 
 import math
@@ -24,14 +24,14 @@ def linear(step: int, num_steps: int, *, warmup_fraction: float, final_factor: f
 
 
 def cosine(step: int, num_steps: int, *, warmup_fraction: float, final_factor: float) -> float:
-    """From 1 down to `final_factor` along half a cosine. Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts."""
+    """From 1 down to `final_factor` along half a cosine. Loshchilov and Hutter 2017, arXiv 1608.03983."""
     decay = _decay_progress(step, num_steps, warmup_fraction)
     factor = final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * decay))
     return _warmup(step, num_steps, warmup_fraction) * factor
 
 
 def wsd(step: int, num_steps: int, *, warmup_fraction: float, decay_fraction: float, final_factor: float) -> float:
-    """Warm-up, stable, decay: 1 until the last `decay_fraction` of the budget, then linear. Hu et al. 2024, arXiv 2404.06395."""
+    """Warm-up, stable, decay: 1 until the last `decay_fraction` of the budget, then linear. Hu et al., arXiv 2404.06395."""
     decay = _decay_progress(step, num_steps, max(warmup_fraction, 1 - decay_fraction))
     return _warmup(step, num_steps, warmup_fraction) * (1 - (1 - final_factor) * decay)
 

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,6 +44,12 @@ class Store:
             return None
         return None
 
+    def check_writable(self) -> None:
+        """Raises StoreError now rather than after hours of training."""
+        with _told_in_one_line(self.results_dir):
+            self.results_dir.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.results_dir).close()
+
     @contextmanager
     def draft(self, trial: Trial) -> Iterator[Path]:
         """A temporary folder beside the run's final one; what is in it becomes the run when `save` renames it."""
@@ -56,7 +63,7 @@ class Store:
             shutil.rmtree(draft, ignore_errors=True)
 
     def save(self, trial: Trial, record: Record, draft: Path) -> dict[str, Any]:
-        """Write the run into `draft` and give it its final name. Returns what stands in `run.json`, and its `folder`."""
+        """Write the run into `draft`, give it its final name, and return its `run.json` and its `folder`."""
         with _told_in_one_line(self.results_dir):
             _write_metrics(draft / "metrics.parquet", record.rows)
             run = _describe(trial, record, _sha256(draft / "metrics.parquet"))

@@ -103,7 +103,8 @@ def _expand_form(key: str, form: str, arguments: Any) -> list[Any]:
             raise ConfigError(
                 path, [form, *arguments], f"expected a step other than 0 and at most {MAX_CELLS:,} values"
             )
-        return list(np.arange(start, stop, last).tolist())
+        values: list[Any] = np.arange(start, stop, last).tolist()
+        return values
     if not isinstance(last, int) or not 1 <= last <= MAX_CELLS or (form == "logspace" and min(start, stop) <= 0):
         raise ConfigError(
             path, [form, *arguments], f"expected 1 to {MAX_CELLS:,} values, and positive ends for a logspace"
