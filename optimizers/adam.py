@@ -101,6 +101,14 @@ class Adam(RuleOptimizer):
         group["betas"] = check_betas("betas", group["betas"], 2)
         group["eps"] = check_at_least("eps", group["eps"], 0)
 
+    @staticmethod
+    def first_update(grad: Tensor, group: dict[str, Any]) -> Tensor | None:
+        """The first update in closed form, for the conformance check: bias correction makes the moments g and g^2."""
+        if not group["correct_bias"] or group["nesterov"]:
+            return None
+        denominator: Tensor = grad.abs() + group["eps"]
+        return grad / denominator
+
 
 class AdamW(Adam):
     """Adam with decoupled weight decay. Arguments and errors are those of `Adam`; weight_decay is 0.01 by default."""

@@ -88,3 +88,8 @@ class LaProp(RuleOptimizer):
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
         group["eps"] = check_at_least("eps", group["eps"], 0)
+
+    @staticmethod
+    def first_update(grad: Tensor, group: dict[str, Any]) -> Tensor | None:
+        """The first update in closed form, for the conformance check: bias correction makes the moments g' and g^2."""
+        return grad / (grad.abs() + group["eps"]) if group["correct_bias"] else None

@@ -61,3 +61,8 @@ class Lion(RuleOptimizer):
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
+
+    @staticmethod
+    def first_update(grad: Tensor, group: dict[str, Any]) -> Tensor:
+        """The first update in closed form, for the conformance check."""
+        return grad.sign()

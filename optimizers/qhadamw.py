@@ -100,3 +100,9 @@ class QHAdamW(RuleOptimizer):
         group["betas"] = check_betas("betas", group["betas"], 2)
         group["nus"] = check_nus(group["nus"])
         group["eps"] = check_at_least("eps", group["eps"], 0)
+
+    @staticmethod
+    def first_update(grad: Tensor, group: dict[str, Any]) -> Tensor:
+        """The first update in closed form, for the conformance check: both moments are their newest term."""
+        denominator: Tensor = grad.abs() + group["eps"]
+        return grad / denominator

@@ -99,6 +99,11 @@ class Signum(RuleOptimizer):
         super().check_group(group)
         group["momentum"] = check_fraction("momentum", group["momentum"])
 
+    @staticmethod
+    def first_update(grad: Tensor, group: dict[str, Any]) -> Tensor | None:
+        """The first update in closed form, for the conformance check."""
+        return None if group["use_shape_scaling"] else grad.sign()
+
     def check_param(self, param: Tensor, group: dict[str, Any]) -> None:
         super().check_param(param, group)
         if group["use_shape_scaling"] and param.ndim > 2:

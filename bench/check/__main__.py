@@ -1,0 +1,71 @@
+"""`python -m bench.check optimizer=NAME`: the conformance checks from the command line."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from bench.check.subject import Subject
+from bench.check.suite import FAIL, make_table, run_checks
+from bench.cli import config_dirs, explain, find_conf_dir
+from bench.config import OptimizerConfig, parse_optimizer
+from bench.errors import ConfigError
+from bench.importing import bind_options, locate
+
+USAGE = """\
+usage: python -m bench.check optimizer=NAME [optimizer.KEY=VALUE ...] [--config-dir DIR]
+
+Puts an optimizer through the conformance checks: NAME is a yaml in conf/optimizer/, or in DIR/optimizer/ for your own.
+Exit code 0: nothing failed; 1: a check failed; 2: a mistake on this line.
+"""
+
+
+def compose_optimizer(overrides: Sequence[str], own_dirs: Sequence[Path]) -> OptimizerConfig:
+    """The optimizer that the command line asks for. Raises ConfigError, HydraException or OmegaConfBaseException."""
+    search_path = ",".join(f"file://{folder.resolve()}" for folder in own_dirs)
+    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
+        config = compose("config", [*overrides, f"hydra.searchpath=[{search_path}]"])
+    return parse_optimizer(OmegaConf.to_container(config.optimizer, resolve=True), "optimizer")
+
+
+def make_subject(config: OptimizerConfig) -> Subject:
+    """The factory of a configured optimizer. Raises ConfigError for what its class refuses."""
+    optimizer_class = locate(config.target, "optimizer._target_")
+    if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer)):
+        raise ConfigError("optimizer._target_", config.target, "expected a subclass of torch.optim.Optimizer")
+    bind_options(optimizer_class, config.hyperparameters, "optimizer")
+    try:
+        optimizer_class([torch.nn.Parameter(torch.zeros(2, 2))], **config.hyperparameters)
+    except (ValueError, TypeError) as error:
+        raise ConfigError("optimizer", config.name, str(error)) from error
+    return Subject(lambda params: optimizer_class(params, **config.hyperparameters), config.needs_closure)
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command line and return its exit code."""
+    if not args or {"--help", "-h"} & set(args):
+        print(USAGE)
+        return 0 if args else 2
+    sys.path.insert(0, os.getcwd())  # a user's own ./optimizers
+    try:
+        overrides = [arg for arg in args if arg.partition("=")[0].split(".")[0].lstrip("+~") == "optimizer"]
+        config = compose_optimizer(overrides, config_dirs(args)[:-1])
+        subject = make_subject(config)
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        text = str(error) if isinstance(error, ConfigError) else explain(error, args)
+        print(f"error: {text}", file=sys.stderr)
+        return 2
+    findings = run_checks(subject)
+    Console().print(make_table(config.name, findings), highlight=False)
+    return 1 if any(finding.status == FAIL for finding in findings) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
