@@ -169,15 +169,15 @@ def test_model_does_not_look_ahead(text_file: Path) -> None:
 def test_initial_loss_is_that_of_an_even_guess_with_either_head(text_file: Path, tied_head: bool) -> None:
     task = make_gpt(text_file, tied_head=tied_head)
     model = task.build_model(torch.Generator().manual_seed(0))
-    assert task.evaluate(model, full=True)["val_loss"].item() == pytest.approx(math.log(task.vocabulary_size), abs=0.05)
+    assert task.evaluate(model, full=True)["val_loss"].item() == pytest.approx(math.log(task.vocabulary_size), abs=0.5)
     assert ("head" in task.param_labels(model).values()) != tied_head
 
 
-def test_residual_projections_start_smaller() -> None:
-    task = make_gpt(width=64)
+def test_initial_weights_follow_the_width_and_residual_projections_are_smaller() -> None:
+    task = make_gpt(width=48)
     parameters = dict(task.build_model(torch.Generator().manual_seed(0)).named_parameters())
-    assert parameters["blocks.0.mlp_in.weight"].std().item() == pytest.approx(0.02, rel=0.05)
-    assert parameters["blocks.0.mlp_out.weight"].std().item() == pytest.approx(0.02 / math.sqrt(4), rel=0.05)
+    assert parameters["blocks.0.mlp_in.weight"].std().item() == pytest.approx(0.08, rel=0.05)
+    assert parameters["blocks.0.mlp_out.weight"].std().item() == pytest.approx(0.04, rel=0.05)
 
 
 def test_fingerprint_changes_with_the_text_and_the_context(text_file: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_short_training_beats_the_bigram_model() -> None:
     model = task.build_model(torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(300):
+    for _ in range(100):
         optimizer.zero_grad()
         task.loss(model, task.batch("train", task.sample(generator))).backward()
         optimizer.step()
