@@ -54,7 +54,7 @@ class PackRunner:
             watchers = [*self.watchers, mirror] if mirror else self.watchers
             (record,) = train([trial], task, watchers, self.stop)
             if mirror:
-                mirror.finish(record)
+                mirror.finish(record.summary(), record.status)
             return self.store.save(trial, record, draft)
 
     def _train(self, trials: Sequence[Trial], task: Task) -> list[Record]:
@@ -76,7 +76,7 @@ class PackRunner:
             if mirror:
                 for row in record.rows:
                     mirror.on_row(record, row)
-                mirror.finish(record)
+                mirror.finish(record.summary(), record.status)
             return self.store.save(trial, record, draft)
 
 

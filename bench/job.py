@@ -15,6 +15,7 @@ from bench.packing import Pack, cut_into_packs, group_by_structure, reason_alone
 from bench.planning import Plan, make_plan
 from bench.store import Store
 from bench.tables import objective_of, print_plan, print_summary
+from bench.tracker import track_sweep
 from bench.workers import run_packs
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def run_job(mapping: Mapping[str, Any]) -> float:
             runs[run["run_id"]] = run
     ordered = [runs[trial.run_id] for trial in plan.trials if trial.run_id in runs]
     if ordered:
+        track_sweep(plan.session.tracker, plan.trials[0], ordered, plan.session.results_dir)
         print_summary(plan, ordered)
     if plan.session.report:
         from bench.report import write_report

@@ -110,10 +110,7 @@ def _build_route(config: OptimizerConfig, params: Mapping[str, nn.Parameter], la
     try:
         optimizer = optimizer_class([group for group in groups if group["params"]], **config.hyperparameters)
     except (ValueError, TypeError, AssertionError, RuntimeError) as error:
-        text = f"{error}; signature: {signature_text(optimizer_class)}"
-        raise ConfigError(
-            config.path, config.name, f"{optimizer_class.__name__} refuses its options: {text}"
-        ) from error
+        raise _refusal(config, optimizer_class, str(error)) from error
     return Route(optimizer, {id(param): name for name, param in params.items()})
 
 

@@ -31,7 +31,7 @@ def cosine(step: int, num_steps: int, *, warmup_fraction: float, final_factor: f
 
 
 def wsd(step: int, num_steps: int, *, warmup_fraction: float, decay_fraction: float, final_factor: float) -> float:
-    """Warm-up, stable, decay: 1 until the last `decay_fraction` of the budget, then linear. Hu et al., arXiv 2404.06395."""
+    """Warm-up, stable, decay: 1 until the last `decay_fraction` of the budget. Hu et al. 2024, arXiv 2404.06395."""
     decay = _decay_progress(step, num_steps, max(warmup_fraction, 1 - decay_fraction))
     return _warmup(step, num_steps, warmup_fraction) * (1 - (1 - final_factor) * decay)
 

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -54,9 +55,10 @@ class Store:
     def draft(self, trial: Trial) -> Iterator[Path]:
         """A temporary folder beside the run's final one; what is in it becomes the run when `save` renames it."""
         final = trial.folder(self.results_dir)
-        draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.tmp")
+        draft = _temporary(final)
         with _told_in_one_line(self.results_dir):
             draft.mkdir(parents=True)
+            _remove_abandoned(final)
         try:
             yield draft
         finally:
@@ -120,13 +122,29 @@ def _write_durably(path: Path, content: bytes) -> None:
 
 def _replace(draft: Path, final: Path) -> None:
     """Rename `draft` to `final`, whose earlier content, if any, is set aside first and then removed."""
-    old = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.tmp")
+    old = _temporary(final)
     try:
         os.rename(draft, final)
     except OSError:
         os.rename(final, old)
         os.rename(draft, final)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _temporary(final: Path) -> Path:
+    """A name beside `final` that tells the process that works on it."""
+    return final.with_name(f".{final.name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _remove_abandoned(final: Path) -> None:
+    """Remove what processes of this machine that are no more have left behind of the same run."""
+    for folder in final.parent.glob(f".{final.name}.{socket.gethostname()}.*.tmp"):
+        try:
+            os.kill(int(folder.name.split(".")[-3]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, PermissionError):
+            continue
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.config import TrackerConfig
 from bench.errors import ConfigError
-from bench.record import Record, Row
+from bench.record import FINISHED, Record, Row
 from bench.section import Section
 from bench.trial import Trial
 
@@ -23,41 +23,28 @@ INIT_TIMEOUT, FINISH_TIMEOUT = 20.0, 60.0  # seconds that a silent server may co
 
 
 class WandbRun:
-    """One wandb run that mirrors one trial; after its first failure it only stays quiet.
+    """One wandb run; after its first failure it only stays quiet.
 
     Args:
-        options: `project`, `entity` and `runs` of conf/tracker/wandb.yaml.
-        trial: the trial.
+        tracker: the tracker's options, see conf/tracker/wandb.yaml.
         folder: where wandb keeps its files.
+        identity: `name`, `group`, `tags` and `config` of the run.
     """
 
-    def __init__(self, options: Mapping[str, Any], trial: Trial, folder: Path) -> None:
+    def __init__(self, tracker: TrackerConfig, folder: Path, **identity: Any) -> None:
         self._run: Any = None
         with self._never_fails():
-            self._run = self._init(options, trial, folder)
+            import wandb
 
-    def _init(self, options: Mapping[str, Any], trial: Trial, folder: Path) -> Any:
-        import wandb
-
-        config = trial.config
-        return wandb.init(
-            project=options["project"],
-            entity=options["entity"],
-            dir=folder,
-            name=f"{config.optimizer.name}-{config.task.name}-{trial.run_id[:6]}",
-            group=trial.sweep,
-            tags=[config.optimizer.name, config.task.name],
-            config={**config.mapping, "run_id": trial.run_id, "cell": dict(trial.cell)},
-            mode=wandb_mode(),
-            reinit="create_new",
-            settings=wandb.Settings(
+            settings = wandb.Settings(
                 silent=True,
                 console="off",
                 init_timeout=INIT_TIMEOUT,
                 finish_timeout=FINISH_TIMEOUT,
                 x_disable_stats=True,
-            ),
-        )
+            )
+            place = {"project": tracker.options["project"], "entity": tracker.options["entity"], "dir": folder}
+            self._run = wandb.init(**place, **identity, mode=wandb_mode(), reinit="create_new", settings=settings)
 
     def on_step(self, records: Sequence[Record], step: int, losses: Tensor) -> None:
         """Steps are not logged, only evaluations."""
@@ -68,12 +55,22 @@ class WandbRun:
                 values = {name: value for name, value in row.items() if name != "step" and not math.isnan(value)}
                 self._run.log(values, step=int(row["step"]))
 
-    def finish(self, record: Record) -> None:
+    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log rows with equal keys as one table."""
+        with self._never_fails():
+            if self._run is not None:
+                import wandb
+
+                columns = list(rows[0])
+                data = [[row[column] for column in columns] for row in rows]
+                self._run.log({name: wandb.Table(columns=columns, data=data)})
+
+    def finish(self, summary: Mapping[str, Any], status: str) -> None:
         """Write the summary and close the run."""
         with self._never_fails():
             if self._run is not None:
-                self._run.summary.update({**record.summary(), "status": record.status})
-                self._run.finish(exit_code=0 if record.status in ("completed", "diverged") else 1, quiet=True)
+                self._run.summary.update({**summary, "status": status})
+                self._run.finish(exit_code=0 if status in FINISHED else 1)
 
     @contextmanager
     def _never_fails(self) -> Iterator[None]:
@@ -88,7 +85,35 @@ def open_run(tracker: TrackerConfig, trial: Trial, folder: Path) -> WandbRun | N
     """The wandb run of one trial, or None where the tracker is `none` or keeps one run per sweep."""
     if tracker.name == "none" or (trial.sweep is not None and tracker.options["runs"] == "sweep"):
         return None
-    return WandbRun(tracker.options, trial, folder)
+    optimizer, task = trial.config.optimizer.name, trial.config.task.name
+    return WandbRun(
+        tracker,
+        folder,
+        name=f"{optimizer}-{task}-{trial.run_id[:6]}",
+        group=trial.sweep,
+        tags=[optimizer, task],
+        config={**trial.config.mapping, "run_id": trial.run_id, "cell": dict(trial.cell)},
+    )
+
+
+def track_sweep(tracker: TrackerConfig, trial: Trial, runs: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """One wandb run for a whole sweep, with a table of its trials, where the tracker is set to that.
+
+    Args:
+        tracker: the tracker's options.
+        trial: any trial of the sweep.
+        runs: what stands in each `run.json`.
+        folder: where wandb keeps its files.
+    """
+    if tracker.name == "none" or trial.sweep is None or tracker.options["runs"] != "sweep":
+        return
+    optimizer, task = trial.config.optimizer.name, trial.config.task.name
+    mirror = WandbRun(tracker, folder, name=f"{optimizer}-{task}-{trial.sweep}", tags=[optimizer, task, trial.sweep])
+    rows = [
+        {"run_id": run["run_id"], "status": run["status"], **run["sweep"]["cell"], **run["summary"]} for run in runs
+    ]
+    mirror.log_table("trials", rows)
+    mirror.finish({"num_trials": len(runs)}, "completed")
 
 
 def check_tracker(tracker: TrackerConfig) -> None:

@@ -1,0 +1,57 @@
+"""Plans composed from the shipped configuration, over tasks small enough for a test."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from bench.cli import find_conf_dir
+from bench.planning import Plan, make_plan
+
+SMALL = {
+    "quadratic": ["task=quadratic", "task.steps=100", "task.eval_every=50"],
+    "rosenbrock": ["task=rosenbrock", "task.steps=100", "task.eval_every=50"],
+    "mlp": ["task=mlp", "task.steps=100", "task.eval_every=50", "task.batch_size=16", "task.width=16"],
+    "gpt_nano": [
+        "task=gpt_nano",
+        "task.steps=100",
+        "task.eval_every=50",
+        "task.batch_size=2",
+        "task.num_layers=1",
+        "task.width=16",
+        "task.context=8",
+        "task.data=text",
+    ],
+}
+TEXT = "the quick brown fox jumps over the lazy dog; pack my box with five dozen liquor jugs.\n" * 40
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Callable[[str], list[str]]:
+    """`small("mlp")` are the overrides that make a task small."""
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT)
+    return lambda task: [*SMALL[task], *([f"task.path={text}"] if task == "gpt_nano" else [])]
+
+
+@pytest.fixture
+def mapping(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """`mapping("optimizer=adam", ...)` is the resolved configuration, with results below a temporary folder."""
+
+    def resolve(*overrides: str) -> dict[str, Any]:
+        defaults = ["tracker=none", "device=cpu", f"results_dir={tmp_path / 'results'}"]
+        with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
+            container = OmegaConf.to_container(compose("config", [*defaults, *overrides]), resolve=True)
+        assert isinstance(container, dict)
+        return {str(key): value for key, value in container.items()}
+
+    return resolve
+
+
+@pytest.fixture
+def plan(mapping: Callable[..., dict[str, Any]]) -> Callable[..., Plan]:
+    """`plan("optimizer=adam", ...)` is the checked plan of these overrides."""
+    return lambda *overrides: make_plan(mapping(*overrides))

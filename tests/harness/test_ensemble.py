@@ -1,0 +1,98 @@
+"""A trial in a pack is the trial alone."""
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+from omegaconf import OmegaConf
+
+from bench.cli import find_conf_dir
+from bench.execution import train
+from bench.interrupt import StopSignal
+from bench.packing import cut_into_packs, group_by_structure
+from bench.planning import Plan
+from bench.record import Record
+from bench.trial import Trial
+
+MakePlan = Callable[..., Plan]
+Small = Callable[[str], list[str]]
+SEEDS = ["sweep=seeds", "sweep.axes.seed=[0,1]"]
+CONFIGS = {path.stem: OmegaConf.load(path) for path in sorted((find_conf_dir() / "optimizer").glob("*.yaml"))}
+OURS = [name for name, config in CONFIGS.items() if str(config["_target_"]).startswith("optimizers.")]
+IN_BFLOAT16 = ["deepmd_adamuon"]  # whose Newton-Schulz knows no other precision
+
+
+def final_losses(plan: Plan, trials: list[Trial]) -> list[float]:
+    """Final validation losses of trials trained together."""
+    return [record.rows[-1]["val_loss"] for record in train_together(plan, trials)]
+
+
+def train_together(plan: Plan, trials: list[Trial]) -> list[Record]:
+    task = plan.tasks.get(trials[0].config.task, "cpu")
+    records = train(trials, task, [], StopSignal())
+    assert all(record.status != "failed" for record in records), records[0].message
+    return records
+
+
+@pytest.mark.parametrize("task", ["quadratic", "rosenbrock", "mlp", "gpt_nano"])
+@pytest.mark.parametrize("optimizer", OURS)
+def test_a_packed_trial_equals_the_same_trial_alone_in_float64(
+    plan: MakePlan, small: Small, optimizer: str, task: str
+) -> None:
+    exact = ["optimizer.fp32_matmul_prec=highest"] if "fp32_matmul_prec" in CONFIGS[optimizer] else []
+    made = plan(f"optimizer={optimizer}", *small(task), *SEEDS, *exact, "precision=float64", "clip_norm=1.0")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="There is a performance drop")
+        packed = final_losses(made, made.trials)
+    alone = [final_losses(made, [trial])[0] for trial in made.trials]
+    assert len(set(alone)) == len(alone), "seeds must differ"
+    assert packed == pytest.approx(alone, rel=1e-2 if optimizer in IN_BFLOAT16 else 1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "madam", "adamuon"])
+def test_a_packed_trial_equals_the_same_trial_alone_in_float32(plan: MakePlan, small: Small, optimizer: str) -> None:
+    made = plan(f"optimizer={optimizer}", *small("mlp"), *SEEDS)
+    alone = [final_losses(made, [trial])[0] for trial in made.trials]
+    assert final_losses(made, made.trials) == pytest.approx(alone, rel=1e-2 if optimizer == "adamuon" else 1e-5)
+
+
+def test_a_trial_is_bitwise_the_same_in_any_pack(plan: MakePlan, small: Small) -> None:
+    made = plan("optimizer=adamw", *small("mlp"), "sweep=lr", "sweep.axes.optimizer.lr=[0.001,0.003,0.01,0.03,0.1]")
+    whole = final_losses(made, made.trials)
+    assert final_losses(made, made.trials[::-1])[::-1] == whole
+    assert final_losses(made, made.trials[1:3]) == whole[1:3]
+
+
+def test_a_trial_that_diverges_leaves_its_neighbours_bitwise_unchanged(plan: MakePlan, small: Small) -> None:
+    wild = "sweep.axes.optimizer.lr=[0.01,1.0e30,0.001]"
+    made = plan("optimizer=adamw", *small("mlp"), "task.eval_every=10", "sweep=lr", wild)
+    records = train_together(made, made.trials)
+    assert [record.status for record in records] == ["completed", "diverged", "completed"]
+    assert len(records[1].rows) < len(records[0].rows)
+    calm = train_together(made, [made.trials[0], made.trials[2]])
+    assert [record.rows[-1]["val_loss"] for record in calm] == [records[i].rows[-1]["val_loss"] for i in (0, 2)]
+
+
+def test_betas_and_eps_and_rest_differ_within_a_pack(plan: MakePlan, small: Small) -> None:
+    axes = ["+sweep.axes.optimizer.rest.lr=[0.001,0.01]", "+sweep.axes.optimizer.rest.betas=[[0.8,0.9],[0.9,0.999]]"]
+    made = plan("optimizer=adamuon", *small("mlp"), "sweep=none", *axes)
+    assert len(group_by_structure(made.trials)) == 1
+    losses = final_losses(made, made.trials)
+    assert len(set(losses)) == 4
+
+
+def test_trials_of_another_structure_are_not_packed_together(plan: MakePlan, small: Small) -> None:
+    made = plan("optimizer=madam", *small("mlp"), "sweep=seeds", "+sweep.axes.optimizer.scale_log2=[32,64]")
+    assert [len(group) for group in group_by_structure(made.trials)] == [5, 5]
+
+
+def test_foreign_optimizers_train_one_by_one_and_the_pack_says_why(plan: MakePlan, small: Small) -> None:
+    made = plan("optimizer=sgd", *small("mlp"), *SEEDS)
+    packs = cut_into_packs(made.trials, 8)
+    assert [len(pack.trials) for pack in packs] == [1, 1, 1]
+    assert "SGD" in str(packs[0].reason)
+
+
+def test_packs_are_as_even_as_possible(plan: MakePlan, small: Small) -> None:
+    made = plan("optimizer=adamw", *small("mlp"), "sweep=seeds", "sweep.axes.seed=[range,0,10]")
+    assert [len(pack.trials) for pack in cut_into_packs(made.trials, 4)] == [3, 3, 4]
