@@ -113,6 +113,18 @@ def order_settings(used: pd.DataFrame) -> list[str]:
     return list(settings["setting"])
 
 
+def group_scales(used: pd.DataFrame) -> pd.DataFrame:
+    """Settings that differ in nothing but the loss scale form a family, named after the one with the largest scale.
+
+    Returns:
+        setting, family, task, loss_scale; one row per setting, in the order of `order_settings`.
+    """
+    settings = used.drop_duplicates("setting").set_index("setting").loc[order_settings(used)].reset_index()
+    same = [key for key in SETTING_KEYS if key != "loss_scale"]
+    settings["family"] = settings.groupby(same, sort=False, dropna=False)["setting"].transform("first")
+    return settings[["setting", "family", "task", "loss_scale"]]
+
+
 def _describe_splits(runs: pd.DataFrame) -> list[str]:
     notes = []
     for task, group in groups(runs, "task"):

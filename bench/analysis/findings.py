@@ -33,7 +33,7 @@ class Findings:
     used: pd.DataFrame
     final: pd.DataFrame
     problems: pd.DataFrame
-    settings: list[str]
+    settings: pd.DataFrame
     notes: list[str]
     baselines: dict[str, str]
     chosen: pd.DataFrame
@@ -95,7 +95,7 @@ def analyse(
     notes = [*notes, *timing_notes, *seed_notes, *selection.describe_budgets(chosen), *profile_notes]
     if left_out:
         notes.append(f"Not run on every task, and so not in the aggregates: {', '.join(left_out)}.")
-    settings = comparability.order_settings(used)
+    settings = comparability.group_scales(used)
     frames = {
         "chosen": chosen,
         "cells": selection.summarize_cells(used),
@@ -121,7 +121,7 @@ def analyse(
         "scales": loss_scales.compare_scales(used, loaded.metrics),
         "diagnostics": diagnostics.diagnostics(used, loaded.metrics),
     }
-    position = {setting: index for index, setting in enumerate(settings)}
+    position = {setting: index for index, setting in enumerate(settings["setting"])}
     ordered = {
         name: frame.sort_values("setting", key=lambda column: column.map(position), kind="stable", ignore_index=True)
         if "setting" in frame and name not in ("overall", "times")

@@ -6,7 +6,9 @@ import math
 import numpy as np
 import pandas as pd
 
+from bench.analysis.comparability import format_scale
 from bench.analysis.frames import each
+from bench.analysis.verdicts import signed
 
 LOSS_COLUMNS = ("train_loss", "val_loss", "full_val_loss")
 
@@ -76,23 +78,18 @@ def _compare(
     return identical, float(np.nan_to_num(gap, nan=math.inf).max(initial=0.0))
 
 
-def scale_sentences(comparison: pd.DataFrame, num_decimals: int = 3) -> list[str]:
-    """One sentence per task, optimizer and scale."""
+def scale_sentences(comparison: pd.DataFrame) -> list[tuple[str, str]]:
+    """A headline and its details per task, optimizer and scale."""
     sentences = []
     for row in each(comparison):
-        powers = [
-            f"2^{math.log2(scale):g}" if scale > 0 else f"{scale:g}" for scale in (row.loss_scale, row.reference_scale)
-        ]
-        head = f"{row.task}: with the loss multiplied by {powers[0]} instead of {powers[1]}, {row.optimizer}"
+        scales = f"the loss × {format_scale(row.loss_scale)} instead of × {format_scale(row.reference_scale)}"
+        who = f"{row.task}: {row.optimizer}"
         if row.num_identical == row.num_pairs:
-            sentences.append(
-                f"{head} repeats every loss bit for bit ({row.num_pairs} of {row.num_pairs} pairs of runs)."
-            )
+            sentences.append((f"{who} repeats every loss bit for bit", f"{scales}, {row.num_pairs} pairs of runs."))
         else:
-            sentences.append(
-                f"{head} moves: {row.num_identical} of {row.num_pairs} pairs of runs are bit-identical; the median "
-                f"final loss changes by {row.median_change:+.{num_decimals}g}."
-            )
+            identical = f"{row.num_identical} of {row.num_pairs} pairs of runs are bit-identical"
+            change = f"the median final loss changes by {signed(row.median_change)}"
+            sentences.append((f"{who} moves", f"{scales}, {identical}; {change}."))
     return sentences
 
 

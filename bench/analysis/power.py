@@ -1,6 +1,7 @@
 """How small a difference the seeds at hand can show, and how many more would be needed."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -35,11 +36,15 @@ def detectable_difference(sigma: float, num_pairs: int, alpha: float = ALPHA) ->
         return math.inf
     if sigma == 0.0:
         return 0.0
-    # In units of sigma: the bracket then fits every loss, however small.
+    return sigma * _detectable_in_sigmas(num_pairs, alpha)
+
+
+@lru_cache
+def _detectable_in_sigmas(num_pairs: int, alpha: float) -> float:
     low, high = 0.0, 1.0
     while paired_power(high, 1.0, num_pairs, alpha) < POWER:
         low, high = high, 2 * high
-    return sigma * float(optimize.brentq(lambda d: paired_power(d, 1.0, num_pairs, alpha) - POWER, low, high))
+    return float(optimize.brentq(lambda d: paired_power(d, 1.0, num_pairs, alpha) - POWER, low, high))
 
 
 def pairs_needed(difference: float, sigma: float, alpha: float = ALPHA) -> float:

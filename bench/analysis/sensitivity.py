@@ -210,9 +210,10 @@ def _drift(pairs: pd.DataFrame) -> pd.DataFrame:
     at_high = best["best_lr"].to_numpy() >= tried["max"].reindex(best["eps"]).to_numpy()
     learned = best["loss"] <= (finite["loss"].min() + finite["loss"].max()) / 2
     x, y = (np.log10(best.loc[learned, name].to_numpy()) for name in ("eps", "best_lr"))
-    return best.assign(
+    drift: pd.DataFrame = best.assign(
         on_edge=at_low | at_high,
         learned=learned,
         drift=np.ptp(y) if len(y) else math.nan,
         slope=np.polyfit(x, y, 1)[0] if len(x) > 1 else math.nan,
     )
+    return drift

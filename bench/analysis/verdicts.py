@@ -1,4 +1,4 @@
-"""Comparisons with the baseline, and the sentence that each of them earns."""
+"""Comparisons with the baseline, and the sentence that each of them earns: a headline and its details."""
 
 import math
 
@@ -15,7 +15,7 @@ OVERALL = "all tasks"
 COLUMNS = ["setting", "optimizer", "baseline", "loss", "baseline_loss", "difference", "relative", "low", "high",
            "t_low", "t_high", "bootstrap_low", "bootstrap_high", "p_value", "p_holm", "num_pairs", "num_comparisons",
            "num_diverged", "num_diverged_baseline", "sigma", "detectable", "seeds_needed", "fresh", "verdict",
-           "sentence"]  # fmt: skip
+           "headline", "details"]  # fmt: skip
 
 
 def choose_baselines(final: pd.DataFrame, wanted: str | None) -> dict[str, str]:
@@ -48,7 +48,8 @@ def compare(final: pd.DataFrame, baselines: dict[str, str], *, seed: int = 0) ->
         seed: Of the bootstrap.
 
     Returns:
-        One row per comparison, `COLUMNS`; `verdict` is better, worse, identical, not distinguishable or too few seeds.
+        One row per comparison, `COLUMNS`; `verdict` is better, worse, identical, not distinguishable, too few seeds
+        or both diverged.
     """
     rows = []
     for setting, group in groups(final, "setting"):
@@ -70,11 +71,13 @@ def compare(final: pd.DataFrame, baselines: dict[str, str], *, seed: int = 0) ->
                 "num_diverged_baseline": int(diverged.loc[pairs.index, baseline].sum()),
                 "fresh": bool(fresh[optimizer] and fresh[baseline]), **interval,
             })  # fmt: skip
-    return _conclude(pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("verdict", "sentence")]))
+    return _conclude(
+        pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("verdict", "headline", "details")])
+    )
 
 
 def compare_overall(final: pd.DataFrame, settings: list[str], baseline: str | None, *, seed: int = 0) -> pd.DataFrame:
-    """The same over all tasks at once, on normalized losses (`1 - aggregates.normalize_scores`), all tasks weighing alike.
+    """The same over all tasks at once, on normalized losses (`1 - normalize_scores`), all tasks weighing alike.
 
     Returns:
         As `compare`, with `setting` = `OVERALL`; empty with fewer than two tasks.
@@ -101,7 +104,9 @@ def compare_overall(final: pd.DataFrame, settings: list[str], baseline: str | No
             "num_diverged_baseline": int(((mine["optimizer"] == baseline) & (mine["status"] == "diverged")).sum()),
             "fresh": bool(mine["fresh"].all()), **interval,
         })  # fmt: skip
-    return _conclude(pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("verdict", "sentence")]))
+    return _conclude(
+        pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("verdict", "headline", "details")])
+    )
 
 
 def _conclude(table: pd.DataFrame) -> pd.DataFrame:
@@ -121,11 +126,14 @@ def _conclude(table: pd.DataFrame) -> pd.DataFrame:
         pairs_needed(d, s, alpha) for d, s in zip(table["difference"], table["sigma"], strict=True)
     ]
     table["verdict"] = [_verdict(row) for _, row in table.iterrows()]
-    table["sentence"] = [_sentence(row) for _, row in table.iterrows()]
+    table["headline"] = [_headline(row) for _, row in table.iterrows()]
+    table["details"] = [_details(row) for _, row in table.iterrows()]
     return table.reindex(columns=COLUMNS)
 
 
 def _verdict(row: pd.Series) -> str:
+    if 0 < row["num_pairs"] == row["num_diverged"] == row["num_diverged_baseline"]:
+        return "both diverged"
     if row["num_pairs"] < MIN_PAIRS:
         return "too few seeds"
     if row["difference"] == 0 and row["low"] == row["high"] == 0:
@@ -135,31 +143,43 @@ def _verdict(row: pd.Series) -> str:
     return "better" if row["difference"] < 0 else "worse"
 
 
-def _sentence(row: pd.Series) -> str:
+def _headline(row: pd.Series) -> str:
+    pair = f"{row['setting']}: {row['optimizer']} and {row['baseline']}"
     what = "normalized loss" if row["setting"] == OVERALL else "final validation loss"
-    head = f"{row['setting']}: {row['optimizer']} and {row['baseline']}"
+    if row["num_pairs"] == 0:
+        return f"{pair} are not compared"
+    if row["verdict"] == "both diverged":
+        return f"{pair} both diverged"
+    if row["verdict"] == "identical":
+        return f"{pair} have the same {what}"
+    if row["verdict"] in ("better", "worse"):
+        side = "lower" if row["verdict"] == "better" else "higher"
+        return f"{row['setting']}: {row['optimizer']} has a {side} {what} than {row['baseline']}"
+    return f"{pair} are not distinguishable"
+
+
+def _details(row: pd.Series) -> str:
     pairs = f"{row['num_pairs']:g} paired {'fresh ' if row['fresh'] else ''}seeds{_diverged(row)}"
     if row["num_pairs"] == 0:
-        return f"{head} share no seed, so nothing can be paired: not compared."
+        return "they share no seed, so nothing can be paired."
+    if row["verdict"] in ("both diverged", "identical"):
+        return f"on every one of {pairs}."
+    difference = f"difference {signed(row['difference'])}"
+    if math.isfinite(row["relative"]):
+        difference += f" ({signed(100 * row['relative'], 2)} %)"
     if row["verdict"] == "too few seeds":
-        return (f"{head} are not distinguishable: {_signed(row)} on {pairs}, and fewer than {MIN_PAIRS} seeds carry no "
-                "interval.")  # fmt: skip
-    if row["verdict"] == "identical":
-        return f"{head} have the same {what} on every one of {pairs}."
-    span = f"{_signed(row)}, 95 % interval {row['low']:+.3g} to {row['high']:+.3g}, {pairs}"
+        return f"{difference} on {pairs}, and fewer than {MIN_PAIRS} seeds carry no interval."
+    span = f"{difference}, 95 % interval {signed(row['low'])} to {signed(row['high'])}, {pairs}."
     if row["verdict"] != "not distinguishable":
-        side = "lower" if row["verdict"] == "better" else "higher"
-        return f"{row['setting']}: {row['optimizer']} has a {side} {what} than {row['baseline']}: {span}."
-    corrected = not row["low"] <= 0 <= row["high"]
-    because = (
-        f" once corrected for {row['num_comparisons']:g} comparisons (p = {row['p_holm']:.2g})" if corrected else ""
-    )
-    return f"{head} are not distinguishable{because}: {span}.{_outlook(row)}"
+        return span
+    if not row["low"] <= 0 <= row["high"]:
+        span += f" Corrected for {row['num_comparisons']:g} comparisons, p is {row['p_holm']:.2g}."
+    return span + _outlook(row)
 
 
-def _signed(row: pd.Series) -> str:
-    relative = "" if not math.isfinite(row["relative"]) else f" ({100 * row['relative']:+.2g} %)"
-    return f"difference {row['difference']:+.3g}{relative}"
+def signed(value: float, digits: int = 3) -> str:
+    """+0.012 or −0.012, with a true minus sign."""
+    return f"{value:+.{digits}g}".replace("-", "−")
 
 
 def _diverged(row: pd.Series) -> str:
@@ -172,5 +192,7 @@ def _outlook(row: pd.Series) -> str:
     if not math.isfinite(row["detectable"]):
         return ""
     needed = f"about {row['seeds_needed']:g}" if math.isfinite(row["seeds_needed"]) else f"more than {MAX_SEEDS}"
-    return (f" These seeds find a difference of {row['detectable']:.2g} or more in 80 % of cases; the observed one "
-            f"would need {needed} seeds.")  # fmt: skip
+    return (
+        f" So many seeds find a difference of {row['detectable']:.2g} or more in 80 % of cases; the observed one would "
+        f"need {needed}."
+    )

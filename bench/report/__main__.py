@@ -1,0 +1,33 @@
+"""`python -m bench.report PATH... [--out report] [--baseline NAME] [--target "mlp:val_loss<=0.3"]`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the report; returns the exit code: 0, or 2 after one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description="Turn run folders into one report.")
+    parser.add_argument("paths", nargs="+", type=Path, help="folders with runs, at any depth, e.g. results/")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder for the report (default: report)")
+    parser.add_argument("--baseline", help="optimizer to compare with (default: adamw, else adam, else sgd)")
+    parser.add_argument(
+        "--target", action="append", default=[], metavar="[TASK:]METRIC<=VALUE",
+        help="another target than the runs' own, e.g. --target 'mlp:val_accuracy>=0.95'; may be given several times",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    # Only now: --help should not wait for pandas and matplotlib.
+    from bench.report.write import write_report
+
+    try:
+        page = write_report(options.paths, options.out, baseline=options.baseline, targets=options.target)
+    except (ValueError, OSError) as error:
+        print(f"bench.report: {error}", file=sys.stderr)
+        return 2
+    print(f"report: {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Reading run folders: any mixture, whatever somebody left there."""
+
+import hashlib
+import io
+import json
+import math
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import synthetic
+
+from bench.analysis.comparability import prepare
+from bench.analysis.loading import load
+
+
+def test_rows_and_metrics_of_every_run_are_read(tmp_path: Path) -> None:
+    for seed in range(3):
+        synthetic.write_run(tmp_path, seed=seed)
+    loaded = load([tmp_path])
+    assert loaded.problems.empty
+    assert sorted(loaded.runs["seed"]) == [0, 1, 2]
+    assert (loaded.metrics.groupby("run").size() == 21).all()
+    assert loaded.runs["hyperparameters"].iloc[0]["optimizer.betas.1"] == 0.999
+    assert loaded.runs["search_space"].iloc[0] == {"optimizer.lr": (1e-5, 1e-1)}
+
+
+def test_overlapping_paths_read_a_run_once(tmp_path: Path) -> None:
+    folder = synthetic.write_run(tmp_path)
+    assert len(load([tmp_path, folder, tmp_path / "mlp"]).runs) == 1
+
+
+@pytest.mark.parametrize("name", [".0123456789abcdef", "0123456789abcdef.tmp"])
+def test_half_written_folders_are_passed_over(tmp_path: Path, name: str) -> None:
+    folder = synthetic.write_run(tmp_path)
+    folder.rename(folder.parent / name)
+    loaded = load([tmp_path])
+    assert loaded.runs.empty
+    assert loaded.problems.empty
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    synthetic.write_run(tmp_path / "elsewhere")
+    (tmp_path / "results").mkdir()
+    os.symlink(tmp_path / "elsewhere", tmp_path / "results" / "link")
+    assert load([tmp_path / "results"]).runs.empty
+
+
+def damage(folder: Path, kind: str) -> None:
+    run, metrics = folder / "run.json", folder / "metrics.parquet"
+    document = json.loads(run.read_text())
+    if kind == "no metrics":
+        metrics.unlink()
+    elif kind == "no run.json":
+        run.unlink()
+    elif kind == "flipped byte":
+        content = bytearray(metrics.read_bytes())
+        content[len(content) // 2] ^= 1
+        metrics.write_bytes(bytes(content))
+    elif kind == "truncated":
+        del document["files"]
+        metrics.write_bytes(metrics.read_bytes()[:100])
+    elif kind == "no JSON":
+        run.write_text("{")
+        return
+    elif kind == "deep JSON":
+        run.write_text("[" * 100_000)
+        return
+    elif kind == "not UTF-8":
+        run.write_bytes(b'{"a": "\xff"}')
+        return
+    else:
+        document |= {"version 2": {"schema_version": 2}, "status": {"status": "won"}, "seed": {"seed": "0"},
+                     "id": {"run_id": ".."}, "name": {"config": {"task": {"name": 3}}},
+                     "list": {"config": []}}[kind]  # fmt: skip
+    if run.exists():
+        run.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("no metrics", "metrics.parquet is missing"), ("no run.json", "run.json is missing"), ("flipped byte", "checksum"),
+     ("truncated", "damaged"), ("no JSON", "not readable JSON"), ("deep JSON", "not readable JSON"),
+     ("not UTF-8", "not readable JSON"), ("version 2", "schema version 2"), ("status", "unknown status 'won'"),
+     ("seed", "seed"), ("id", "run_id"), ("name", "config.task.name"), ("list", "config.task.name")],
+)  # fmt: skip
+def test_what_cannot_be_used_is_listed_with_the_reason(tmp_path: Path, kind: str, words: str) -> None:
+    damage(synthetic.write_run(tmp_path, seed=1), kind)
+    synthetic.write_run(tmp_path, seed=2)
+    loaded = load([tmp_path])
+    assert len(loaded.runs) == 1
+    assert words in loaded.problems["problem"].item()
+
+
+def test_metrics_that_claim_absurd_sizes_or_miss_columns_are_refused(tmp_path: Path) -> None:
+    for seed, table in enumerate(
+        (pa.table({"step": [0]}), pa.table({"step": pa.nulls(3, pa.int64()), "val_loss": [1.0] * 3}))
+    ):
+        folder = synthetic.write_run(tmp_path, seed=seed)
+        sink = io.BytesIO()
+        pq.write_table(table, sink)
+        (folder / "metrics.parquet").write_bytes(sink.getvalue())
+        document = json.loads((folder / "run.json").read_text())
+        document["files"]["metrics.parquet"] = hashlib.sha256(sink.getvalue()).hexdigest()
+        (folder / "run.json").write_text(json.dumps(document))
+    problems = set(load([tmp_path]).problems["problem"])
+    assert problems == {"metrics.parquet has no column val_loss", "metrics.parquet has rows without a step"}
+
+
+def test_a_failed_run_without_metrics_is_a_run(tmp_path: Path) -> None:
+    folder = synthetic.write_run(tmp_path, status="failed")
+    (folder / "metrics.parquet").unlink()
+    document = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(document | {"files": {}}))
+    assert load([tmp_path]).runs["status"].item() == "failed"
+
+
+def test_runs_of_another_budget_data_precision_device_or_scale_are_split(tmp_path: Path) -> None:
+    synthetic.write_run(tmp_path)
+    synthetic.write_run(tmp_path, task_config={"steps": 500})
+    synthetic.write_run(tmp_path, task_config={"width": 128})
+    synthetic.write_run(tmp_path, config={"precision": "bfloat16"})
+    synthetic.write_run(tmp_path, loss_scale=2.0**-20)
+    synthetic.write_run(tmp_path, seed=1, record={"fingerprint": {"data": "f" * 64, "code": ""}})
+    runs, _, notes = prepare(load([tmp_path]).runs)
+    assert runs["setting"].nunique() == 6
+    assert any("loss × 2⁻²⁰" in setting for setting in runs["setting"])
+    assert any("6 settings that are never mixed" in note for note in notes)
+
+
+def test_where_the_data_lie_does_not_split(tmp_path: Path) -> None:
+    synthetic.write_run(tmp_path, task_config={"path": "/a/corpus.txt"})
+    synthetic.write_run(tmp_path, task_config={"path": "/b/corpus.txt"}, seed=1)
+    assert prepare(load([tmp_path]).runs)[0]["setting"].nunique() == 1
+
+
+def test_two_classes_under_one_name_are_two_optimizers(tmp_path: Path) -> None:
+    synthetic.write_run(tmp_path)
+    synthetic.write_run(tmp_path, seed=1, optimizer_config={"_target_": "mine.AdamW"})
+    assert prepare(load([tmp_path]).runs)[0]["optimizer"].nunique() == 2
+
+
+def test_a_diverged_run_is_infinite_in_medians_and_untrained_in_means(tmp_path: Path) -> None:
+    synthetic.write_run(tmp_path, status="diverged")
+    _, used, _ = prepare(load([tmp_path]).runs)
+    assert used["loss"].item() == math.inf
+    assert used["finite_loss"].item() == synthetic.TASKS["mlp"]["initial"]
+
+
+def test_an_older_repetition_of_a_trial_is_left_out(tmp_path: Path) -> None:
+    synthetic.write_run(tmp_path)
+    synthetic.write_run(tmp_path, record={"run_id": "0" * 16, "environment": {"time": "2025", "device": "cpu"}})
+    runs, used, notes = prepare(load([tmp_path]).runs)
+    assert (len(runs), len(used)) == (2, 1)
+    assert used["run_id"].item() != "0" * 16
+    assert "1 runs are older repetitions" in " ".join(notes)
