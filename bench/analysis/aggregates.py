@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from bench.analysis.bootstrap import Array, generator, percentile_interval
+from bench.analysis.frames import groups
 from bench.analysis.intervals import MIN_PAIRS
 
 Scores = Array | Sequence[Array]
@@ -70,12 +71,11 @@ def aggregate_scores(
     """
     scored = final.assign(score=normalize_scores(final))
     scored = scored[scored["setting"].isin(settings)].dropna(subset="score")
-    present = sorted(scored["setting"].unique())
-    by_optimizer = {
-        str(name): [group.loc[group["setting"] == setting, "score"].to_numpy() for setting in present]
-        for name, group in scored.groupby("optimizer")
-    }
-    complete = {name: tasks for name, tasks in by_optimizer.items() if all(len(task) for task in tasks)}
+    by_optimizer: dict[str, list[Array]] = {}
+    for (optimizer, _), group in groups(scored, ["optimizer", "setting"]):
+        by_optimizer.setdefault(optimizer, []).append(group["score"].to_numpy())
+    num_tasks = scored["setting"].nunique()
+    complete = {name: tasks for name, tasks in by_optimizer.items() if len(tasks) == num_tasks}
     rows = [_aggregate_row(name, tasks, complete.get(baseline or ""), seed) for name, tasks in complete.items()]
     columns = ["optimizer", "iqm", "iqm_low", "iqm_high", "optimality_gap", "improvement", "improvement_low",
                "improvement_high", "num_tasks", "num_runs"]  # fmt: skip

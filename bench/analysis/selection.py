@@ -35,13 +35,10 @@ def choose_cells(used: pd.DataFrame) -> pd.DataFrame:
     Returns:
         setting, optimizer, cell, num_cells (tried while tuning), num_trials, tuned_seeds, fresh (bool).
     """
-    cells = summarize_cells(used)
-    fresh_runs = used[used["sweep"] == FRESH_SWEEP]
     rows = []
     for (setting, optimizer), group in groups(used, ["setting", "optimizer"]):
-        mine = cells[(cells["setting"] == setting) & (cells["optimizer"] == optimizer)]
-        again = fresh_runs[(fresh_runs["setting"] == setting) & (fresh_runs["optimizer"] == optimizer)]
-        tuning = group[group["sweep"] != FRESH_SWEEP]
+        is_fresh = group["sweep"] == FRESH_SWEEP
+        again, tuning, mine = group[is_fresh], group[~is_fresh], summarize_cells(group)
         rows.append(
             {
                 "setting": setting,

@@ -125,13 +125,12 @@ def flat_widths(curves: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         or "units" of the key), num_values. Zero has no place on a log axis and is left out there.
     """
     num_cells = cells.groupby(["setting", "optimizer", "sweep"]).size()
+    num_keys = curves.groupby(["setting", "optimizer", "sweep"])["key"].nunique()
     delta = cells.groupby("setting")["loss"].min().abs() * FLAT_SHARE
     rows = []
     for (setting, optimizer, sweep, key), curve in groups(curves, ["setting", "optimizer", "sweep", "key"]):
-        num_keys = curves[(curves["setting"] == setting) & (curves["optimizer"] == optimizer)
-                          & (curves["sweep"] == sweep)]["key"].nunique()  # fmt: skip
         # In a random search every value occurs once: a curve through them would follow the other keys' luck.
-        if num_keys > 1 and len(curve) >= num_cells[setting, optimizer, sweep]:
+        if num_keys[setting, optimizer, sweep] > 1 and len(curve) >= num_cells[setting, optimizer, sweep]:
             continue
         log = is_log_key(list(curve["value"]))
         curve = curve[curve["value"] > 0] if log else curve

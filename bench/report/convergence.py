@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
-from bench.report.style import MAX_LINES, MUTED, Palette, Picture, legend_below, log_axis, panels, plain_axis
+from bench.report.style import MAX_LINES, MUTED, Palette, Picture, legend_below, log_axis, panels, plain_axis, span
 
 
 def draw_convergence(found: Findings, palette: Palette) -> list[Picture]:
@@ -77,10 +77,9 @@ def _x_label(measure: str) -> str:
 
 def _caption(found: Findings, measure: str, curves: pd.DataFrame) -> str:
     seeds = found.final.groupby(["setting", "optimizer"])["seed"].nunique()
-    span = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
     text = (
-        f"Each optimizer at its best hyperparameters. Line: median over seeds (n = {span}); band: quartiles. A run "
-        "that diverged counts as infinite from then on."
+        f"Each optimizer at its best hyperparameters. Line: median over seeds (n = {span(seeds)}); band: quartiles. A "
+        "run that diverged counts as infinite from then on."
     )
     if measure == "seconds":
         packed = found.costs[found.costs["derived"] & found.costs["step_seconds"].notna()]

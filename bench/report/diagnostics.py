@@ -9,7 +9,7 @@ from bench.analysis.diagnostics import over_training
 from bench.analysis.findings import Findings
 from bench.analysis.frames import groups
 from bench.report.epsilon import DEFAULT_EPS
-from bench.report.style import COLORS, MAX_PANELS, MUTED, Palette, Picture, log_axis, panels, plain_axis, short
+from bench.report.style import COLORS, MAX_PANELS, MUTED, Palette, Picture, log_axis, panels, plain_axis, short, span
 
 LABEL_ORDER = ("matrix", "embedding", "head", "vector")
 
@@ -71,7 +71,7 @@ def _handles(colors: dict[str, str], kind: str) -> list[Line2D]:
 
 
 def _picture(kind: str, figure: object, table: pd.DataFrame, count: int) -> Picture:
-    runs = f"n = {table['num_runs'].min()} to {table['num_runs'].max()} runs"
+    runs = f"n = {span(table['num_runs'])} runs"
     hidden = f" The first {MAX_PANELS} of {count} panels." if count > MAX_PANELS else ""
     if kind == "share":
         caption = (

@@ -13,7 +13,7 @@ from bench.analysis.comparability import format_scale
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
 from bench.report.sensitivity import limit_losses
-from bench.report.style import Palette, Picture, annotate_line, format_number, log_axis, panels, short
+from bench.report.style import Palette, Picture, annotate_line, format_number, log_axis, panels, short, span
 
 EPS, LR = "optimizer.eps", "optimizer.lr"
 DEFAULT_EPS = 1e-8
@@ -47,7 +47,7 @@ def _draw_curves(found: Findings, palette: Palette) -> list[Picture]:
                   ncols=4 if len(handles) == 4 else 3, columnspacing=2.2, handlelength=3.2)  # fmt: skip
     seeds = curves["num_seeds"]
     caption = (
-        f"Best median final loss at each eps, lr tuned anew (n = {seeds.min()} to {seeds.max()} seeds); band: "
+        f"Best median final loss at each eps, lr tuned anew (n = {span(seeds)} seeds); band: "
         "quartiles. The reported loss is unscaled: multiplying it by 2⁻ᵏ before the backward pass only makes the "
         "gradients smaller, as in a large model, and moves the cliff to the left. Horizontal: optimizers without eps. "
         "Dotted: PyTorch's default eps."

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
-from bench.report.style import INK, MUTED, WIDTH, Palette, Picture, format_number, plain_axis, short
+from bench.report.style import INK, MUTED, WIDTH, Palette, Picture, format_number, plain_axis, short, span
 
 MAX_ROWS = 60
 
@@ -34,10 +34,9 @@ def draw_forest(found: Findings, palette: Palette) -> list[Picture]:
     plain_axis(axis, "x")
     axis.set_xlabel("final validation loss, difference to the baseline (% of the baseline's; left is better)")
     pairs = table["num_pairs"]
-    span = f"{pairs.min():g}" if pairs.min() == pairs.max() else f"{pairs.min():g} to {pairs.max():g}"
     caption = (
-        f"Mean paired difference by seed (n = {span} pairs) and 95 % interval, the wider of the studentised and the "
-        f"percentile-bootstrap one. Filled: distinguishable from the baseline after Holm's correction for "
+        f"Mean paired difference by seed (n = {span(pairs)} pairs) and 95 % interval, the wider of the studentised "
+        "and the percentile-bootstrap one. Filled: distinguishable from the baseline after Holm's correction for "
         f"{table['num_comparisons'].max():g} comparisons. Hollow: not distinguishable."
     )
     if len(table) > MAX_ROWS:

@@ -7,7 +7,19 @@ from matplotlib.figure import Figure
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
 from bench.analysis.profiles import MAX_RATIO, time_ratios
-from bench.report.style import INK, MAX_LINES, MUTED, WIDTH, Palette, Picture, legend_below, panels, plain_axis, short
+from bench.report.style import (
+    INK,
+    MAX_LINES,
+    MUTED,
+    WIDTH,
+    Palette,
+    Picture,
+    legend_below,
+    panels,
+    plain_axis,
+    short,
+    span,
+)
 
 
 def draw_profiles(found: Findings, palette: Palette) -> list[Picture]:
@@ -69,7 +81,7 @@ def _draw_aggregates(found: Findings, palette: Palette) -> list[Picture]:
     axes[2].axvline(0.5, color=MUTED, lw=1, ls=(0, (2, 2)))
     axes[0].set_yticks([-y for y in range(len(table))], [short(name, 24) for name in table["optimizer"]], color=INK)
     caption = (
-        f"Over n = {table['num_tasks'].max()} tasks and {table['num_runs'].min()} to {table['num_runs'].max()} runs "
+        f"Over n = {table['num_tasks'].max()} tasks and {span(table['num_runs'])} runs "
         "per optimizer. Score: 0 is the untrained model, 1 the best median final loss of the pool on the task. Bars: "
         "95 % percentile bootstrap, stratified by task. Ties count half."
     )

@@ -21,6 +21,7 @@ from bench.report.style import (
     panels,
     plain_axis,
     short,
+    span,
 )
 
 MAX_KEYS = 6
@@ -57,7 +58,7 @@ def _draw_key(found: Findings, palette: Palette, key: str) -> Picture:
     seeds = curves["num_seeds"]
     name = key.removeprefix("optimizer.")
     caption = (
-        f"Median over seeds (n = {seeds.min()} to {seeds.max()}), all other keys tuned anew at each value; band: "
+        f"Median over seeds (n = {span(seeds)}), all other keys tuned anew at each value; band: "
         "quartiles; star: the best. Where every value was drawn once (a random search) each dot is one trial. Crosses "
         "at the top: diverged."
     )

@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
 from bench.analysis.step_times import PARTS
-from bench.report.style import INK, MAX_LINES, Palette, Picture, panels, plain_axis, short
+from bench.report.style import INK, MAX_LINES, Palette, Picture, panels, plain_axis, short, span
 
 PART_COLORS = {"data": "#b9c2cf", "forward": "#8fb3d9", "backward": "#4b7fb5", "optimizer": "#d55e00"}
 
@@ -26,7 +26,7 @@ def draw_step_times(found: Findings, palette: Palette) -> list[Picture]:
     handles = [Patch(color=PART_COLORS[part], label=part) for part in PARTS]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     caption = (
-        f"Median over evaluations, then over runs (n = {parts['num_runs'].min()} to {parts['num_runs'].max()}), of "
+        f"Median over evaluations, then over runs (n = {span(parts['num_runs'])}), of "
         "runs that trained alone on one kind of hardware; first steps and evaluation are not counted. Runs trained in "
         "packs share their time and are absent."
     )

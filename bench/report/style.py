@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axes._base import _AxesBase
@@ -132,6 +133,11 @@ def legend_below(figure: Figure, palette: Palette, names: Sequence[str], *, extr
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
     columns = max(1, min(len(handles), int(figure.get_figwidth() * 11 / (longest + 6))))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.8, handletextpad=0.6)
+
+
+def span(counts: pd.Series) -> str:
+    """5, or 3 to 5, for a caption."""
+    return f"{counts.min():g}" if counts.min() == counts.max() else f"{counts.min():g} to {counts.max():g}"
 
 
 def format_number(value: float, _position: int = 0) -> str:

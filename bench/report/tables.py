@@ -47,7 +47,11 @@ def plain(value: Any) -> str:
 
 def significant(value: Any) -> str:
     """Four significant digits, trailing zeros kept: 0.9000 under 0.8984."""
-    return plain(value) if not math.isfinite(value) or not 1e-4 <= abs(value) < 1e4 else f"{value:#.4g}".rstrip(".")
+    return (
+        plain(value)
+        if not math.isfinite(value) or not 1e-4 <= abs(value) < 1e4
+        else f"{value:#.4g}".rstrip(".").replace("-", "−")
+    )
 
 
 def signed_percent(value: Any) -> str:

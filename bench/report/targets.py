@@ -16,6 +16,7 @@ from bench.report.style import (
     log_axis,
     panels,
     plain_axis,
+    span,
 )
 
 
@@ -44,7 +45,7 @@ def _draw_curves(found: Findings, palette: Palette) -> list[Picture]:
     legend_below(figure, palette, sorted(curves["optimizer"].unique())[:MAX_LINES], markers=False)
     counts = found.target_curves["num_seeds"]
     caption = (
-        f"Median over seeds (n = {_span(counts)}) of the first evaluation at or past each target, from the untrained "
+        f"Median over seeds (n = {span(counts)}) of the first evaluation at or past each target, from the untrained "
         "model to the best value that anybody reached. A line ends where half of the seeds do not arrive."
     )
     return [Picture("targets", "Steps to every target", caption, figure)]
@@ -88,10 +89,6 @@ def _draw_ranks(found: Findings, palette: Palette) -> list[Picture]:
     caption = (
         "Ranking by median steps to the target when the stated target is moved by up to 20 % either way "
         "(an accuracy: 20 % of its error). Faint: the optimizer does not arrive. Ties share the mean rank. A ranking "
-        f"whose lines cross near 0 says little. n = {_span(found.target_curves['num_seeds'])} seeds."
+        f"whose lines cross near 0 says little. n = {span(found.target_curves['num_seeds'])} seeds."
     )
     return [Picture("rank_stability", "Does the ranking survive a moved target?", caption, figure)]
-
-
-def _span(counts: pd.Series) -> str:
-    return f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"

@@ -3,7 +3,7 @@
 from bench.analysis.findings import Findings
 from bench.analysis.frames import groups
 from bench.report.sensitivity import limit_losses
-from bench.report.style import MAX_LINES, Palette, Picture, legend_below, panels, plain_axis
+from bench.report.style import MAX_LINES, Palette, Picture, legend_below, panels, plain_axis, span
 
 
 def draw_tuning(found: Findings, palette: Palette) -> list[Picture]:
@@ -26,7 +26,7 @@ def draw_tuning(found: Findings, palette: Palette) -> list[Picture]:
     trials = curves.groupby(["setting", "optimizer", "sweep"])["num_trials"].first()
     caption = (
         "Expected lowest final validation loss among k trials drawn from the same search without replacement (exact "
-        f"order statistics; n = {trials.min()} to {trials.max()} trials per search); band: 95 % percentile bootstrap "
+        f"order statistics; n = {span(trials)} trials per search); band: 95 % percentile bootstrap "
         "over the trials. A diverged trial counts as an untrained model."
     )
     return [Picture("tuning_budget", "What does tuning buy?", caption, figure)]
