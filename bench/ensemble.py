@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.clock import StepClock
 from bench.config import TrialConfig
+from bench.diagnostics import diagnose
 from bench.ensemble_optimizer import EnsembleOptimizer
 from bench.learner import autocast, build_model
 from bench.loading import Task
@@ -44,7 +45,8 @@ class Ensemble:
     def __init__(self, task: Task, trials: Sequence[TrialConfig]) -> None:
         self.task, self.trial = task, trials[0]
         models = [build_model(task, trial) for trial in trials]
-        labels = task.param_labels(models[0])
+        self.labels = labels = task.param_labels(models[0])
+        self.before: dict[str, Tensor] = {}
         params = [dict(model.named_parameters()) for model in models]
         optimizers = [RoutedOptimizer(trial.optimizer, own, labels) for trial, own in zip(trials, params, strict=True)]
         self.optimizer = EnsembleOptimizer(optimizers, params)
@@ -55,6 +57,8 @@ class Ensemble:
     def step(self, lr_factor: float, clock: StepClock) -> Tensor:
         index = torch.stack([self.task.sample(generator) for generator in self.generators])
         batch = torch.vmap(lambda row: self.task.batch("train", row))(index.to(self.trial.device))
+        if self.trial.diagnostics:
+            self.before = {name: param.detach().clone() for name, param in self.optimizer.params.items()}
         clock.lap("data")
         losses: Tensor = self._call(self.task.loss, batch)
         clock.lap("forward")
@@ -83,6 +87,9 @@ class Ensemble:
         # fused attention kernels have no batching rule: vmap would run them trial by trial
         with autocast(self.trial), sdpa_kernel(SDPBackend.MATH):
             return torch.vmap(call_one, in_dims=in_dims)(self.optimizer.params, batch)
+
+    def diagnose(self) -> Mapping[str, Tensor]:
+        return diagnose(self.optimizer.probes(self.labels, self.before))
 
     def keep(self, positions: Sequence[int]) -> None:
         self.optimizer.keep(torch.tensor(positions, device=self.trial.device))

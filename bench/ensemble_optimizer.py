@@ -1,5 +1,6 @@
 """The optimizers of K trials as one: the very same update rules, under `vmap`, on buffers with a leading axis K."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Protocol
@@ -7,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from bench.diagnostics import Probe
 from bench.routing import RoutedOptimizer
 
 Params = Mapping[str, nn.Parameter]
@@ -62,6 +64,24 @@ class EnsembleOptimizer:
         for bucket in self.buckets:
             bucket.keep(positions)
 
+    def probes(self, labels: Mapping[str, str], before: Mapping[str, Tensor]) -> Iterator[Probe]:
+        """Every parameter around the last step, from `before` to now."""
+        for bucket in self.buckets:
+            numbers = bucket.numbers
+            missing = torch.full_like(numbers["lr"], math.nan)
+            has_eps = "eps" in numbers and "exp_avg_sq" in bucket.state_names
+            seconds = bucket.views(bucket.state[bucket.state_names.index("exp_avg_sq")]) if has_eps else None
+            for position, (name, leaf) in enumerate(bucket.leaves.items()):
+                yield Probe(
+                    label=labels[name],
+                    change=leaf.detach() - before[name],
+                    lr=bucket.last_lr,
+                    exp_avg_sq=None if seconds is None else seconds[position],
+                    beta2=numbers["betas"][1] if seconds is not None else missing,
+                    eps=numbers["eps"] if seconds is not None else missing,
+                    num_steps=self.num_steps,
+                )
+
     def state_bytes(self) -> int:
         """Bytes of state per trial."""
         states = (state for bucket in self.buckets for state in bucket.state)
@@ -88,10 +108,12 @@ class _Bucket:
         values: Sequence[Sequence[Tensor]],
     ) -> None:
         self.apply_rule, self.rule, self.shapes = apply_rule, rule, shapes
+        self.state_names = list(rule.init_state(values[0][0]))
         states = [[list(rule.init_state(param).values()) for param in own] for own in values]
         self.param = self._join(values)
         self.state = [self._join([[s[i] for s in own] for own in states]) for i in range(len(states[0][0]))]
         self.options, self.numbers = _stack_hyperparameters(groups, self.param.device)
+        self.last_lr = self.numbers["lr"]
         self._make_leaves()
 
     def _join(self, tensors: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -105,11 +127,11 @@ class _Bucket:
     def _make_leaves(self) -> None:
         """Views of the buffers in the model's shapes."""
         self.grad = torch.empty_like(self.param)
-        self.grad_views = self._views(self.grad)
-        views = zip(self.shapes, self._views(self.param), strict=True)
+        self.grad_views = self.views(self.grad)
+        views = zip(self.shapes, self.views(self.param), strict=True)
         self.leaves = {name: view.detach().requires_grad_() for name, view in views}
 
-    def _views(self, buffer: Tensor) -> list[Tensor]:
+    def views(self, buffer: Tensor) -> list[Tensor]:
         shapes = self.shapes.values()
         pieces: Sequence[Tensor] = [buffer]
         if self.rule.layout == "flat":
@@ -123,12 +145,14 @@ class _Bucket:
             self.apply_rule(self.rule, param, grad, state, {**self.options, **numbers}, num_steps)
             return param
 
-        torch.vmap(apply)(self.param, self.grad, self.state, {**self.numbers, "lr": self.numbers["lr"] * lr_factor})
+        self.last_lr = self.numbers["lr"] * lr_factor
+        torch.vmap(apply)(self.param, self.grad, self.state, {**self.numbers, "lr": self.last_lr})
 
     def keep(self, positions: Tensor) -> None:
         self.param = self.param[positions]
         self.state = [state[positions] for state in self.state]
         self.numbers = {name: _select(value, positions) for name, value in self.numbers.items()}
+        self.last_lr = self.last_lr[positions]
         self._make_leaves()
 
 

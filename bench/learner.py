@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bench.clock import StepClock
 from bench.config import TrialConfig
+from bench.diagnostics import diagnose
 from bench.loading import Task
 from bench.routing import RoutedOptimizer
 from bench.seeds import make_generator
@@ -29,6 +30,9 @@ class Learner(Protocol):
 
     def evaluate(self, *, full: bool) -> Mapping[str, Tensor]:
         """Validation metrics, each [K]: on the task's fixed subset, or on everything."""
+
+    def diagnose(self) -> Mapping[str, Tensor]:
+        """Where eps reshaped the last step, each [K]; see `bench.diagnostics`. Only if the trials ask for it."""
 
     def keep(self, positions: Sequence[int]) -> None:
         """Go on with the trials at these positions only."""
@@ -61,10 +65,13 @@ class PlainLearner:
         self.num_parameters = sum(param.numel() for param in self.params.values())
         self.optimizer = RoutedOptimizer(trial.optimizer, self.params, task.param_labels(self.model))
         self.generator = make_generator(trial.seed, trial.task.name, "data")
+        self.before: dict[str, Tensor] = {}
 
     def step(self, lr_factor: float, clock: StepClock) -> Tensor:
         batch = self.task.batch("train", self.task.sample(self.generator))
         self.optimizer.set_lr_factor(lr_factor)
+        if self.trial.diagnostics:
+            self.before = {name: param.detach().clone() for name, param in self.params.items()}
         clock.lap("data")
         loss = self._step_with_closure(batch, clock) if self.optimizer.needs_closure else self._step(batch, clock)
         return loss.detach().reshape(1)
@@ -116,6 +123,9 @@ class PlainLearner:
             metrics = self.task.evaluate(self.model, full=full)
         self.optimizer.set_mode("train")
         return {name: value.reshape(1) for name, value in metrics.items()}
+
+    def diagnose(self) -> Mapping[str, Tensor]:
+        return diagnose(self.optimizer.probes(self.task.param_labels(self.model), self.before))
 
     def keep(self, positions: Sequence[int]) -> None:
         assert list(positions) == [0], "a single trial either goes on or ends"

@@ -5,8 +5,9 @@ its `rest` gets all others. Vectors (biases, gains) are never decayed.
 """
 
 import inspect
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.config import OptimizerConfig
+from bench.diagnostics import Probe
 from bench.errors import ConfigError
 from bench.importing import bind_options, locate, signature_text
 
@@ -79,6 +81,23 @@ class RoutedOptimizer:
             switch = getattr(route.optimizer, mode, None)
             if callable(switch):
                 switch()
+
+    def probes(self, labels: Mapping[str, str], before: Mapping[str, Tensor]) -> Iterator[Probe]:
+        """Every parameter around the last step, from `before` to now, as an ensemble of one."""
+        for route in self.routes:
+            for group in route.optimizer.param_groups:
+                for param in group["params"]:
+                    name, state = route.names[id(param)], route.optimizer.state[param]
+                    second = state.get("exp_avg_sq") if "eps" in group else None
+                    yield Probe(
+                        label=labels[name],
+                        change=(param.detach().flatten() - before[name].flatten())[None],
+                        lr=torch.tensor([group["lr"]], dtype=torch.float64),
+                        exp_avg_sq=None if second is None else second[None],
+                        beta2=torch.tensor([group.get("betas", (math.nan, math.nan))[1]], dtype=torch.float64),
+                        eps=torch.tensor([group.get("eps", math.nan)], dtype=torch.float64),
+                        num_steps=int(state["step"]),
+                    )
 
     def state_bytes(self) -> int:
         """Bytes of all state tensors."""

@@ -90,7 +90,7 @@ def _checked_values(key: str, values: list[Any]) -> list[Any]:
     return values
 
 
-def _expand_form(key: str, form: str, arguments: Any) -> list[Any]:
+def _expand_form(key: str, form: str, arguments: list[Any]) -> list[Any]:
     path = f"sweep.axes.{key}"
     if form == "choice":
         return arguments
@@ -103,8 +103,7 @@ def _expand_form(key: str, form: str, arguments: Any) -> list[Any]:
             raise ConfigError(
                 path, [form, *arguments], f"expected a step other than 0 and at most {MAX_CELLS:,} values"
             )
-        values: list[Any] = np.arange(start, stop, last).tolist()
-        return values
+        return [*np.arange(start, stop, last).tolist()]
     if not isinstance(last, int) or not 1 <= last <= MAX_CELLS or (form == "logspace" and min(start, stop) <= 0):
         raise ConfigError(
             path, [form, *arguments], f"expected 1 to {MAX_CELLS:,} values, and positive ends for a logspace"

@@ -61,8 +61,8 @@ class WandbRun:
             if self._run is not None:
                 import wandb
 
-                columns = list(rows[0])
-                data = [[row[column] for column in columns] for row in rows]
+                columns: list[str | int] = list(rows[0])
+                data: list[Any] = [[row[str(column)] for column in columns] for row in rows]
                 self._run.log({name: wandb.Table(columns=columns, data=data)})
 
     def finish(self, summary: Mapping[str, Any], status: str) -> None:

@@ -48,6 +48,7 @@ class TrainingLoop:
             trial.task.steps,
             trial.task.eval_every,
         )
+        self.diagnostics = trial.diagnostics
         self.timeout = math.inf if trial.timeout is None else trial.timeout
         self.clock = StepClock(self.device)
         self.step, self.last_row_step = 0, 0
@@ -113,7 +114,9 @@ class TrainingLoop:
         self._resume_clock()
 
     def _evaluate(self, parts: dict[str, float]) -> None:
-        metrics = self.learner.evaluate(full=False)
+        metrics = dict(self.learner.evaluate(full=False))
+        if self.diagnostics and self.step:
+            metrics |= self.learner.diagnose()
         columns = {name: values.tolist() for name, values in metrics.items()}
         losses = torch.stack(self.losses) if self.losses else torch.full((1, len(self.living)), math.nan)
         columns["train_loss"] = losses.double().mean(0).tolist()

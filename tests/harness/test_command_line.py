@@ -1,0 +1,130 @@
+"""What a user meets on the command line: help, one line per mistake, exit codes, signals."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.__main__ import main
+from bench.cli import GROUPS, find_conf_dir
+
+Small = Callable[[str], list[str]]
+MISTAKES = {
+    "optimizer=adamm": "no such optimizer, did you mean 'adam'",
+    "optimizer.lrr=1": "optimizer.lrr=1: AdamW(params, lr=0.001",
+    "optimizer=madam optimizer.eps=1e-8": "optimizer.eps=1e-8: MAdam(params",
+    "+optimizer.bogus=3": "has no such option",
+    "optimizer.lr=-1": "optimizer.lr=-1: expected a finite number of at least 0",
+    "optimizer.lr=nan": "optimizer.lr=nan: expected a finite number",
+    "optimizer.betas=[0.9,1.0]": "optimizer.betas[1]=1.0: expected a number in [0, 1)",
+    "optimizer=sgd optimizer.momentum=-1": "Invalid momentum value: -1; signature: SGD(params",
+    "optimizer._target_=no.such.Class": "optimizer._target_=no.such.Class: cannot be imported",
+    "optimizer._target_=math.sqrt": "expected a subclass of torch.optim.Optimizer",
+    "task=gpt_nano task.data=text task.path=/nowhere": "task.path",
+    "task.steps=0": "task.steps=0: expected a whole number from 1",
+    "task.steps=1e12": "task.steps=1000000000000.0: expected a whole number",
+    "task.target.mode=best": "task.target.mode=best: expected one of min, max",
+    "task.loss_scale=0": "task.loss_scale=0: expected a finite number above 0",
+    "schedule.warmup_fraction=2": "schedule.warmup_fraction=2: expected a number from 0 to 1",
+    "+schedule.bogus=1": "has no such option",
+    "seed=1.5": "seed=1.5: expected a whole number from 0",
+    "precision=float8": "precision=float8: expected one of float32, bfloat16, float64",
+    "device=tpu": "device=tpu: expected auto, cpu, cuda",
+    "foce=true": "did you mean 'force'",
+    "+foo=3": "foo=3: no such key",
+    "pack_size=0": "pack_size=0: expected auto or a whole number from 1",
+    "optimizer.name=../../etc": "optimizer.name=../../etc: expected a name",
+    "tracker.runs=pack": "tracker.runs=pack: expected one of trial, sweep",
+    "sweep=seeds sweep.axes.seed=[range,0,1e12]": "at most 100,000 values",
+    "sweep=lr sweep.axes.optimizer.lr=[-1.0,0.1]": "optimizer.lr=-1.0: expected a finite number of at least 0",
+}
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, folder: Path, args: list[str]) -> int:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["bench", *args])
+    try:
+        main()
+    except SystemExit as error:
+        return int(error.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_with_exit_code_2_and_nothing_written(
+    mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, tmp_path, mistake.split()) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"error: [^\n]+\n", err), err
+    assert MISTAKES[mistake] in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_where_there_is_none_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, tmp_path, ["device=cuda"]) == 2
+    assert "use device=cpu" in capfd.readouterr().err
+
+
+def test_help_lists_every_member_of_every_group_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, tmp_path, ["--help"]) == 0
+    out = capfd.readouterr().out
+    for group in GROUPS:
+        for file in (find_conf_dir() / group).glob("*.yaml"):
+            assert re.search(rf"^  {re.escape(file.stem)} +\S+", out, re.MULTILINE), file
+
+
+def test_a_dry_run_prints_the_plan_and_trains_nothing(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    args = [*small("mlp"), "optimizer=madam", "sweep=lr_eps", "dry_run=true", "tracker=none", "results_dir=out"]
+    assert run_main(monkeypatch, tmp_path, args) == 0
+    out = capfd.readouterr().out
+    assert "7 cells" in out
+    assert "optimizer.eps: not applicable to madam" in out
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_multirun_multiplies_optimizers_and_sweeps(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    args = ["-m", "optimizer=adam,madam", *small("quadratic"), "sweep=lr", "tracker=none", "results_dir=out"]
+    assert run_main(monkeypatch, tmp_path, args) == 0
+    runs = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("run.json")]
+    assert sorted(run["config"]["optimizer"]["name"] for run in runs) == ["adam"] * 7 + ["madam"] * 7
+    assert "sits on the" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_an_interrupted_run_with_what_was_measured(
+    small: Small, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    overrides = [*small("mlp"), "task.steps=10000000", "task.eval_every=50", "tracker=none", "results_dir=out"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", *overrides], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("*.tmp")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    (run,) = [json.loads(path.read_text()) for path in tmp_path.rglob("run.json")]
+    assert run["status"] == "interrupted"
+    assert run["summary"]["num_steps"] > 0
+    assert not list(tmp_path.rglob("*.tmp"))

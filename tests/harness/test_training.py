@@ -1,0 +1,141 @@
+"""The training loop: rows, statuses, timing, determinism."""
+
+import math
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from bench.clock import PARTS
+from bench.execution import train
+from bench.interrupt import StopSignal
+from bench.planning import Plan
+from bench.record import Record
+
+MakePlan = Callable[..., Plan]
+Small = Callable[[str], list[str]]
+
+
+def train_first(plan: Plan, stop: StopSignal | None = None) -> Record:
+    trial = plan.trials[0]
+    (record,) = train([trial], plan.tasks.get(trial.config.task, "cpu"), [], stop or StopSignal())
+    return record
+
+
+def test_rows_stand_at_every_evaluation_and_at_the_end(plan: MakePlan, small: Small) -> None:
+    record = train_first(plan(*small("mlp"), "task.steps=25", "task.eval_every=10"))
+    assert [row["step"] for row in record.rows] == [0, 10, 20, 25]
+    assert record.status == "completed"
+    assert math.isnan(record.rows[0]["train_loss"])
+    assert "full_val_loss" in record.rows[-1]
+    assert "full_val_loss" not in record.rows[1]
+
+
+def test_lr_column_is_the_scheduled_lr(plan: MakePlan, small: Small) -> None:
+    overrides = ["optimizer.lr=0.01", "schedule=linear", "schedule.warmup_fraction=0", "task.steps=20"]
+    record = train_first(plan(*small("mlp"), *overrides, "task.eval_every=10"))
+    assert record.rows[1]["lr"] == pytest.approx(0.005)
+    assert record.rows[2]["lr"] == pytest.approx(0.0)
+
+
+def test_lr_zero_leaves_the_model_at_its_initial_loss(plan: MakePlan, small: Small) -> None:
+    record = train_first(plan(*small("mlp"), "optimizer=sgd", "optimizer.lr=0"))
+    assert len({row["val_loss"] for row in record.rows}) == 1
+    assert record.summary()["steps_to_target"] == math.inf
+
+
+def test_step_parts_add_up_to_the_loop_time(plan: MakePlan, small: Small) -> None:
+    made = plan(*small("mlp"), "task.steps=400", "task.eval_every=400")
+    started = time.perf_counter()
+    record = train_first(made)
+    outside = time.perf_counter() - started
+    row = record.rows[-1]
+    parts = sum(row[f"{part}_seconds"] for part in PARTS)
+    assert parts == pytest.approx(row["step_seconds"])
+    assert record.first_step_seconds + 399 * parts == pytest.approx(row["train_seconds"], rel=0.05)
+    assert row["train_seconds"] < row["elapsed_seconds"] < outside
+
+
+def test_the_same_trial_twice_gives_bitwise_equal_losses(plan: MakePlan, small: Small) -> None:
+    made = plan(*small("gpt_nano"), "optimizer=adamuon", "task.steps=20", "task.eval_every=5")
+    first, second = train_first(made), train_first(made)
+    assert [row["val_loss"] for row in first.rows] == [row["val_loss"] for row in second.rows]
+    assert [row["train_loss"] for row in first.rows[1:]] == [row["train_loss"] for row in second.rows[1:]]
+
+
+def test_every_optimizer_starts_from_the_same_weights_and_sees_the_same_batches(plan: MakePlan, small: Small) -> None:
+    frozen = ["task.steps=10", "task.eval_every=5", "optimizer.lr=0"]
+    records = [train_first(plan(*small("mlp"), f"optimizer={name}", *frozen)) for name in ("adamw", "sgd", "lion")]
+    losses = {tuple(row["train_loss"] for row in record.rows[1:]) for record in records}
+    assert len(losses) == 1
+
+
+def test_divergence_ends_the_trial_and_says_where(plan: MakePlan, small: Small) -> None:
+    record = train_first(plan(*small("mlp"), "optimizer.lr=1e30", "task.eval_every=5"))
+    assert record.status == "diverged"
+    assert "non-finite" in str(record.message) or "times the initial one" in str(record.message)
+    assert record.rows[-1]["step"] < 100
+
+
+def test_a_loss_beyond_the_factor_is_divergence_though_finite(plan: MakePlan, small: Small) -> None:
+    overrides = ["optimizer=sgd", "optimizer.lr=0.7", "schedule=constant", "diverge_factor=1.5"]
+    record = train_first(plan(*small("rosenbrock"), "task.eval_every=1", *overrides))
+    assert record.status == "diverged"
+
+
+def test_a_divergence_of_madam_hints_at_scale_log2(plan: MakePlan, small: Small) -> None:
+    record = train_first(plan(*small("mlp"), "optimizer=madam", "optimizer.scale_log2=-140"))
+    assert record.status == "diverged"
+    assert "scale_log2" in str(record.message)
+
+
+def test_timeout_ends_the_trial_with_what_was_measured(plan: MakePlan, small: Small) -> None:
+    record = train_first(plan(*small("mlp"), "task.steps=1000000", "task.eval_every=1000000", "timeout=0.2"))
+    assert record.status == "timeout"
+    assert 0.2 <= record.rows[-1]["train_seconds"] < 2.0
+    assert math.isfinite(record.rows[-1]["full_val_loss"])
+
+
+def test_a_stop_ends_the_trial_at_the_next_step(plan: MakePlan, small: Small) -> None:
+    stop = StopSignal()
+    stop.number = 15
+    record = train_first(plan(*small("mlp")), stop)
+    assert (record.status, record.rows[-1]["step"]) == ("interrupted", 1)
+
+
+def test_clipping_acts_on_the_gradient_of_the_unscaled_loss(plan: MakePlan, small: Small) -> None:
+    overrides = [*small("mlp"), "optimizer=sgd", "optimizer.weight_decay=0"]
+    free, clipped = (train_first(plan(*overrides, "optimizer.lr=0.1", f"clip_norm={norm}")) for norm in ("null", 0.1))
+    scaled = train_first(plan(*overrides, "optimizer.lr=1.6", "clip_norm=0.1", "task.loss_scale=0.0625"))
+    assert clipped.rows[-1]["val_loss"] > 1.1 * free.rows[-1]["val_loss"]
+    assert scaled.rows[-1]["val_loss"] == pytest.approx(clipped.rows[-1]["val_loss"], rel=1e-3)
+
+
+def test_madam_does_not_move_under_a_loss_scaled_by_a_power_of_two(plan: MakePlan, small: Small) -> None:
+    overrides = [*small("mlp"), "optimizer=madam", "optimizer.scale_log2=40"]
+    plain, scaled = (train_first(plan(*overrides, f"task.loss_scale={scale}")) for scale in (1.0, 2.0**-20))
+    assert [row["val_loss"] for row in plain.rows] == [row["val_loss"] for row in scaled.rows]
+
+
+def test_bfloat16_trains_in_mixed_precision(plan: MakePlan, small: Small) -> None:
+    exact = train_first(plan(*small("mlp")))
+    mixed = train_first(plan(*small("mlp"), "precision=bfloat16"))
+    assert mixed.rows[-1]["val_loss"] != exact.rows[-1]["val_loss"]
+    assert mixed.rows[-1]["val_loss"] == pytest.approx(exact.rows[-1]["val_loss"], rel=0.1)
+
+
+def test_a_closure_optimizer_is_driven_by_its_closure(plan: MakePlan, small: Small) -> None:
+    overrides = ["optimizer=sgd", "optimizer._target_=torch.optim.LBFGS", "+optimizer.needs_closure=true"]
+    drop = ["~optimizer.momentum", "~optimizer.nesterov", "~optimizer.weight_decay", "optimizer.lr=0.1"]
+    record = train_first(plan(*small("quadratic"), *overrides, *drop))
+    assert record.rows[-1]["val_loss"] < 0.01 * record.rows[0]["val_loss"]
+
+
+def test_a_fault_of_the_code_ends_the_trial_as_failed(plan: MakePlan, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan(*small("mlp"))
+    task = made.tasks.get(made.trials[0].config.task, "cpu")
+    monkeypatch.setattr(task, "loss", lambda model, batch: torch.zeros(()).bogus)
+    record = train_first(made)
+    assert record.status == "failed"
+    assert "bogus" in str(record.message)
