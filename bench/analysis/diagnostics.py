@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from bench.analysis.loss_scales import eps_of
+from bench.analysis.epsilon import eps_of
 
 QUANTITIES = ("frac_below_eps", "frac_below_10eps", "update_rms")
 COLUMN = re.compile(r"diag/(?P<label>[^/]+)/(?P<quantity>frac_below_eps|frac_below_10eps|update_rms)")

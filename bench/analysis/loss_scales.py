@@ -1,6 +1,5 @@
 """Does multiplying the loss by 2^-k move a trajectory? Reports are unscaled, so an invariant rule repeats every bit."""
 
-import json
 import math
 
 import numpy as np
@@ -82,7 +81,7 @@ def scale_sentences(comparison: pd.DataFrame) -> list[tuple[str, str]]:
     """A headline and its details per task, optimizer and scale."""
     sentences = []
     for row in each(comparison):
-        scales = f"the loss × {format_scale(row.loss_scale)} instead of × {format_scale(row.reference_scale)}"
+        scales = f"with the loss × {format_scale(row.loss_scale)} instead of × {format_scale(row.reference_scale)}"
         who = f"{row.task}: {row.optimizer}"
         if row.num_identical == row.num_pairs:
             sentences.append((f"{who} repeats every loss bit for bit", f"{scales}, {row.num_pairs} pairs of runs."))
@@ -91,9 +90,3 @@ def scale_sentences(comparison: pd.DataFrame) -> list[tuple[str, str]]:
             change = f"the median final loss changes by {signed(row.median_change)}"
             sentences.append((f"{who} moves", f"{scales}, {identical}; {change}."))
     return sentences
-
-
-def eps_of(cell: str) -> float:
-    """The optimizer's eps in a cell, NaN where it has none."""
-    value = json.loads(cell).get("optimizer.eps")
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan

@@ -35,10 +35,13 @@ def choose_cells(used: pd.DataFrame) -> pd.DataFrame:
     Returns:
         setting, optimizer, cell, num_cells (tried while tuning), num_trials, tuned_seeds, fresh (bool).
     """
+    cells = summarize_cells(used)
+    cells_of = dict(groups(cells, ["setting", "optimizer"]))
     rows = []
     for (setting, optimizer), group in groups(used, ["setting", "optimizer"]):
         is_fresh = group["sweep"] == FRESH_SWEEP
-        again, tuning, mine = group[is_fresh], group[~is_fresh], summarize_cells(group)
+        again, tuning = group[is_fresh], group[~is_fresh]
+        mine = cells_of.get((setting, optimizer), cells.iloc[:0])
         rows.append(
             {
                 "setting": setting,

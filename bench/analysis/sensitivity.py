@@ -1,4 +1,4 @@
-"""How much a hyperparameter matters: response curves, flat width in decades, edges of grids, drift of the best lr."""
+"""How much a hyperparameter matters: response curves, flat width in decades, edges of grids."""
 
 import json
 import math
@@ -61,7 +61,7 @@ def response_curves(cells: pd.DataFrame) -> pd.DataFrame:
     for (setting, optimizer, sweep), group in groups(cells, ["setting", "optimizer", "sweep"]):
         best = group.sort_values(["loss", "cell"]).iloc[0]["values"]
         for key in swept_keys(group):
-            group_values = np.array([_number(values.get(key)) for values in group["values"]])
+            group_values = np.array([number_of(values.get(key)) for values in group["values"]])
             others = {k: v for k, v in best.items() if k != key}
             is_slice = np.array([{k: v for k, v in values.items() if k != key} == others for values in group["values"]])
             for value in sorted(set(group_values[~np.isnan(group_values)])):
@@ -72,7 +72,8 @@ def response_curves(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
-def _number(value: object) -> float:
+def number_of(value: object) -> float:
+    """`value` where it is a number, else NaN."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
@@ -162,8 +163,8 @@ def edge_flags(cells: pd.DataFrame, spaces: dict[str, dict[str, tuple[float, flo
     for (setting, optimizer, sweep), group in groups(cells, ["setting", "optimizer", "sweep"]):
         best = group.sort_values(["loss", "cell"]).iloc[0]["values"]
         for key in swept_keys(group):
-            value = _number(best.get(key))
-            tried = np.array([_number(values.get(key)) for values in group["values"]])
+            value = number_of(best.get(key))
+            tried = np.array([number_of(values.get(key)) for values in group["values"]])
             tried = np.unique(tried[~np.isnan(tried)])
             low, high = tried[0], tried[-1]
             if len(tried) == len(group) > 8 and key in spaces.get(str(optimizer), {}):
@@ -178,41 +179,3 @@ def _inner_ends(low: float, high: float) -> tuple[float, float]:
         reach = EDGE_SHARE * math.log10(high / low)
         return low * 10**reach, high / 10**reach
     return low + EDGE_SHARE * (high - low), high - EDGE_SHARE * (high - low)
-
-
-def best_lr_drift(cells: pd.DataFrame, lr: str = "optimizer.lr", eps: str = "optimizer.eps") -> pd.DataFrame:
-    """The best lr at each eps, where a sweep has both.
-
-    Returns:
-        setting, optimizer, sweep, eps, best_lr, loss, on_edge (of the lr values tried at this eps), learned (the loss
-        is in the better half of what the sweep saw; elsewhere one lr is as bad as another), and over the eps that
-        learned: drift (decades that the best lr moves) and slope (least squares, decades of lr per decade of eps).
-    """
-    parts = []
-    for (setting, optimizer, sweep), group in groups(cells, ["setting", "optimizer", "sweep"]):
-        pairs = pd.DataFrame(
-            [(_number(v.get(eps)), _number(v.get(lr))) for v in group["values"]], columns=["eps", "lr"]
-        )
-        pairs["loss"] = group["loss"].to_numpy()
-        pairs = pairs[(pairs["eps"] > 0) & (pairs["lr"] > 0)]
-        if pairs["eps"].nunique() > 1 and pairs.groupby("eps")["lr"].nunique().max() > 1:
-            parts.append(_drift(pairs).assign(setting=setting, optimizer=optimizer, sweep=sweep))
-    columns = ["setting", "optimizer", "sweep", "eps", "best_lr", "loss", "on_edge", "learned", "drift", "slope"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
-
-
-def _drift(pairs: pd.DataFrame) -> pd.DataFrame:
-    finite = pairs[np.isfinite(pairs["loss"])]
-    best = finite.sort_values(["eps", "loss", "lr"]).drop_duplicates("eps").rename(columns={"lr": "best_lr"})
-    tried = pairs.groupby("eps")["lr"].agg(["min", "max"])
-    at_low = best["best_lr"].to_numpy() <= tried["min"].reindex(best["eps"]).to_numpy()
-    at_high = best["best_lr"].to_numpy() >= tried["max"].reindex(best["eps"]).to_numpy()
-    learned = best["loss"] <= (finite["loss"].min() + finite["loss"].max()) / 2
-    x, y = (np.log10(best.loc[learned, name].to_numpy()) for name in ("eps", "best_lr"))
-    drift: pd.DataFrame = best.assign(
-        on_edge=at_low | at_high,
-        learned=learned,
-        drift=np.ptp(y) if len(y) else math.nan,
-        slope=np.polyfit(x, y, 1)[0] if len(x) > 1 else math.nan,
-    )
-    return drift

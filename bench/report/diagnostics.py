@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from bench.analysis.diagnostics import over_training
+from bench.analysis.epsilon import DEFAULT_EPS
 from bench.analysis.findings import Findings
 from bench.analysis.frames import groups
-from bench.report.epsilon import DEFAULT_EPS
 from bench.report.style import COLORS, MAX_PANELS, MUTED, Palette, Picture, log_axis, panels, plain_axis, short, span
 
 LABEL_ORDER = ("matrix", "embedding", "head", "vector")

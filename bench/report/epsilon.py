@@ -10,13 +10,12 @@ from matplotlib.colors import LogNorm, Normalize, to_rgb
 from matplotlib.lines import Line2D
 
 from bench.analysis.comparability import format_scale
+from bench.analysis.epsilon import DEFAULT_EPS, EPS, LR
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
 from bench.report.sensitivity import limit_losses
 from bench.report.style import Palette, Picture, annotate_line, format_number, log_axis, panels, short, span
 
-EPS, LR = "optimizer.eps", "optimizer.lr"
-DEFAULT_EPS = 1e-8
 SCALE_LINES: tuple[Any, ...] = ("-", (0, (5, 1.8)), (0, (1.4, 1.4)), (0, (5, 1.5, 1.2, 1.5)))
 MAX_MAPS = 18
 # Dark on a light page and on a dark one: unlike the ink of axes, what lies on a map keeps its colour.

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.analysis.epsilon import eps_sentences
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
 from bench.analysis.loss_scales import scale_sentences
@@ -57,8 +58,9 @@ def sentences(found: Findings) -> dict[str, list[tuple[str, str]]]:
     blocks = {
         "Final loss": [(row.headline, row.details) for row in each(table)],
         "Over all tasks": [(row.headline, row.details) for row in each(found.overall)],
-        "Time to target": speed_sentences(found.speedups, found.targets),
+        "Epsilon": eps_sentences(found.flat_widths, found.responses),
         "Loss scale": scale_sentences(found.scales),
+        "Time to target": speed_sentences(found.speedups, found.targets),
     }
     shortened = {}
     for heading, lines in blocks.items():

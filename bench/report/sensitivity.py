@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bench.analysis.epsilon import EPS, LR
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
 from bench.analysis.sensitivity import is_log_key
@@ -31,7 +32,7 @@ NUM_POINTS_ON_A_LINE = 24
 
 def draw_sensitivity(found: Findings, palette: Palette) -> list[Picture]:
     """One picture for each swept key but eps (which has its own), lr first, and the flat widths."""
-    keys = sorted(set(found.responses["key"]) - {"optimizer.eps"}, key=lambda key: (key != "optimizer.lr", key))
+    keys = sorted(set(found.responses["key"]) - {EPS}, key=lambda key: (key != LR, key))
     pictures = [_draw_key(found, palette, key) for key in keys[:MAX_KEYS]]
     return [*pictures, *_draw_widths(found, palette)]
 
@@ -104,7 +105,7 @@ def limit_losses(axis: Axes, losses: pd.Series) -> None:
 
 def _draw_widths(found: Findings, palette: Palette) -> list[Picture]:
     widths = found.flat_widths[(found.flat_widths["unit"] == "decades") & found.flat_widths["width"].notna()]
-    keys = sorted(widths["key"].unique(), key=lambda key: (key != "optimizer.eps", key != "optimizer.lr", key))[:3]
+    keys = sorted(widths["key"].unique(), key=lambda key: (key != EPS, key != LR, key))[:3]
     widths = widths[widths["key"].isin(keys)]
     if widths.empty:
         return []

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from frames_for_tests import cell_frame
 
-from bench.analysis import sensitivity
+from bench.analysis import epsilon, sensitivity
 
 LR, EPS = "optimizer.lr", "optimizer.eps"
 
@@ -48,7 +48,7 @@ def test_response_curve_tunes_the_other_keys_anew_and_keeps_the_slice() -> None:
 
 
 def test_best_lr_drifts_with_eps_where_something_is_learned() -> None:
-    drift = sensitivity.best_lr_drift(grid(LOSSES))
+    drift = epsilon.best_lr_drift(grid(LOSSES))
     assert drift["best_lr"].tolist()[:2] == [0.001, 0.01]
     assert drift["learned"].tolist() == [True, True, False]
     assert drift["drift"].iloc[0] == pytest.approx(1.0)
@@ -73,3 +73,11 @@ def test_widths_share_one_delta_per_setting() -> None:
     widths = sensitivity.flat_widths(sensitivity.response_curves(cells), cells)
     assert widths["delta"].tolist() == [0.05, 0.05]
     assert widths["width"].tolist() == pytest.approx([0.05, 0.0125])
+
+
+def test_sentence_on_eps_tells_whether_the_default_lies_in_the_flat_region() -> None:
+    cells = grid(LOSSES)
+    curves = sensitivity.response_curves(cells)
+    ((headline, details),) = epsilon.eps_sentences(sensitivity.flat_widths(curves, cells), curves)
+    assert headline == "task: the flat region of adam's eps is at least 0.4 decades wide"
+    assert details.endswith("the default 1e-8 lies inside and reaches 1.")
