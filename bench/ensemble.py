@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bench.allocator import keep_freed_memory
 from bench.clock import StepClock
 from bench.config import TrialConfig
 from bench.diagnostics import diagnose
@@ -43,6 +44,7 @@ class Ensemble:
     """
 
     def __init__(self, task: Task, trials: Sequence[TrialConfig]) -> None:
+        keep_freed_memory()
         self.task, self.trial = task, trials[0]
         models = [build_model(task, trial) for trial in trials]
         self.labels = labels = task.param_labels(models[0])

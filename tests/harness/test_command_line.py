@@ -114,7 +114,11 @@ def test_a_signal_leaves_an_interrupted_run_with_what_was_measured(
 ) -> None:
     overrides = [*small("mlp"), "task.steps=10000000", "task.eval_every=50", "tracker=none", "results_dir=out"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench", *overrides], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "bench", *overrides],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob("*.tmp")) and time.monotonic() < deadline:

@@ -22,5 +22,7 @@ def test_no_warmup_starts_at_one() -> None:
 
 
 def test_wsd_is_flat_between_warmup_and_decay() -> None:
-    factors = [wsd(step, 100, warmup_fraction=0.1, decay_fraction=0.2, final_factor=0.0) for step in (5, 10, 80, 90, 100)]
+    factors = [
+        wsd(step, 100, warmup_fraction=0.1, decay_fraction=0.2, final_factor=0.0) for step in (5, 10, 80, 90, 100)
+    ]
     assert factors == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])

@@ -110,5 +110,12 @@ def test_the_identity_changes_with_what_is_computed_and_with_nothing_else(plan: 
 
     same = {identity(), identity("force=true"), identity("pack_size=3"), identity("optimizer.paper=other")}
     assert len(same) == 1
-    others = ["seed=1", "optimizer.lr=0.5", "task.steps=7", "schedule.final_factor=0.5", "precision=float64", "task.split_seed=1"]
+    others = [
+        "seed=1",
+        "optimizer.lr=0.5",
+        "task.steps=7",
+        "schedule.final_factor=0.5",
+        "precision=float64",
+        "task.split_seed=1",
+    ]
     assert len(same | {identity(other) for other in others}) == 1 + len(others)

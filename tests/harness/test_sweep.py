@@ -96,7 +96,9 @@ def test_an_optional_axis_falls_away_where_it_does_not_exist(plan: MakePlan) -> 
 
 
 def test_an_axis_may_be_an_option_that_the_class_has_and_the_yaml_does_not_name(plan: MakePlan) -> None:
-    made = plan("optimizer=sgd", "optimizer.nesterov=false", "task=quadratic", "+sweep.axes.optimizer.dampening=[0.0,0.1]")
+    made = plan(
+        "optimizer=sgd", "optimizer.nesterov=false", "task=quadratic", "+sweep.axes.optimizer.dampening=[0.0,0.1]"
+    )
     assert [trial.config.optimizer.hyperparameters["dampening"] for trial in made.trials] == [0.0, 0.1]
 
 

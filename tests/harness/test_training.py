@@ -132,7 +132,9 @@ def test_a_closure_optimizer_is_driven_by_its_closure(plan: MakePlan, small: Sma
     assert record.rows[-1]["val_loss"] < 0.01 * record.rows[0]["val_loss"]
 
 
-def test_a_fault_of_the_code_ends_the_trial_as_failed(plan: MakePlan, small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_code_ends_the_trial_as_failed(
+    plan: MakePlan, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = plan(*small("mlp"))
     task = made.tasks.get(made.trials[0].config.task, "cpu")
     monkeypatch.setattr(task, "loss", lambda model, batch: torch.zeros(()).bogus)
