@@ -74,7 +74,11 @@ def apply_rule(
             case "l2":
                 grad = grad + weight_decay * param
     hyperparameters = {name: step if name == "step" else group[name] for name in rule.hyperparameters}
-    param.sub_(rule.update(grad, *state, **hyperparameters).mul_(lr))
+    update = rule.update(grad, *state, **hyperparameters)
+    if isinstance(lr, Tensor):
+        param.sub_(update.mul_(lr))  # alpha takes no tensor under vmap
+    else:
+        param.sub_(update, alpha=lr)
 
 
 def lerp(start: Tensor, end: Tensor, weight: Scalar) -> Tensor:

@@ -15,7 +15,7 @@ from torch.optim.optimizer import ParamsT
 
 from optimizers.rule import WEIGHT_DECAY_METHODS, Rule, apply_rule, check_at_least, check_choice
 
-PIECE_SIZE = 2**17
+PIECE_SIZE = 2**18  # 1 MiB in float32: of 2^13 to 2^22 the fastest, for one thread as for two
 
 
 class RuleOptimizer(torch.optim.Optimizer):

@@ -64,14 +64,14 @@ class Subject:
             self.step(optimizer, params, [grad * scale for grad in make_grads(params, step)])
 
     def shapes(self) -> tuple[Shape, ...]:
-        """Shapes of parameters that it takes."""
-        taken = [shape for shape in OTHERS if self._takes(shape)]
-        return (*MATRICES, *taken)
+        """Shapes of parameters that it can train."""
+        return (*MATRICES, *(shape for shape in OTHERS if self._trains(shape)))
 
-    def _takes(self, shape: Shape) -> bool:
+    def _trains(self, shape: Shape) -> bool:
+        params = make_params([shape])
         try:
-            self.start(make_params([shape]))
-        except NotApplicable:
+            self.train(self.start(params), params, range(2))
+        except Exception:  # `check_parameter_shapes` tells what it is
             return False
         return True
 

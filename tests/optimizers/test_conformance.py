@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bench.check.__main__ import compose_optimizer, main, make_subject
+from bench.check.checks import CHECKS
 from bench.check.subject import Subject
 from bench.check.suite import FAIL, NOT_APPLICABLE, PASS, run_checks
 
@@ -19,11 +20,20 @@ def findings_of(build, **options):
     return {finding.check: finding for finding in run_checks(Subject(build, **options))}
 
 
+def configured(name):
+    """The subject of a yaml; those of packages that are not installed are skipped."""
+    config = compose_optimizer([f"optimizer={name}"], [])
+    pytest.importorskip(config.target.split(".")[0])
+    return config.target.startswith("optimizers."), make_subject(config)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_configured_optimizer_passes_every_check(name):
-    findings = run_checks(make_subject(compose_optimizer([f"optimizer={name}"], [])))
-    assert [finding for finding in findings if finding.status == FAIL] == []
+def test_configured_optimizers_reach_every_check_and_ours_pass_them(name):
+    is_ours, subject = configured(name)
+    findings = run_checks(subject)
+    assert len(findings) == len(CHECKS)
     assert all(finding.detail for finding in findings)
+    assert not is_ours or [finding for finding in findings if finding.status == FAIL] == []
 
 
 class Plain(torch.optim.Optimizer):
@@ -137,6 +147,17 @@ def test_a_sound_optimizer_without_a_declared_first_step_passes_all_else():
     assert findings.pop("first step").status == NOT_APPLICABLE
     assert {finding.status for finding in findings.values()} == {PASS}
     assert "nothing normalizes" in findings["gradient scale"].detail
+
+
+class NeedsAxes(Plain):
+    def update(self, param, lr):
+        param -= lr * param.grad / param.shape[0]
+
+
+def test_a_shape_that_it_cannot_train_fails_once_and_is_left_out_of_the_other_checks():
+    findings = findings_of(NeedsAxes)
+    assert "shape (): IndexError" in findings["parameter shapes"].detail
+    assert [name for name, finding in findings.items() if finding.status == FAIL] == ["parameter shapes"]
 
 
 def test_gradient_scale_names_the_eps():
