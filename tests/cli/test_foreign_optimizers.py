@@ -1,0 +1,52 @@
+"""Optimizers of other libraries, named by their import path only, are driven the way they mean it."""
+
+import json
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from bench.cli import find_conf_dir
+from bench.job import run_job
+
+CONFIGS = {path.stem: yaml.safe_load(path.read_text()) for path in (find_conf_dir() / "optimizer").glob("*.yaml")}
+FOREIGN = sorted(name for name, config in CONFIGS.items() if not config["_target_"].startswith("optimizers."))
+EXTRA = sorted(name for name in FOREIGN if not CONFIGS[name]["_target_"].startswith("torch."))
+
+
+@pytest.fixture(autouse=True)
+def without_compilation() -> Iterator[None]:
+    """HeavyBall compiles its kernels at the first steps, for minutes on a CPU."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_optimizer_lowers_the_loss_of_mlp_fivefold_in_100_steps(name: str, tmp_path: Path) -> None:
+    library = CONFIGS[name]["_target_"].partition(".")[0]
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed: the extra `integrations`")
+    overrides = [f"optimizer={name}", "task=mlp", "task.steps=100", "tracker=none", f"results_dir={tmp_path}"]
+    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
+        mapping = OmegaConf.to_container(compose("config", overrides), resolve=True)
+    assert isinstance(mapping, dict)
+    run_job({str(key): value for key, value in mapping.items()})
+    (file,) = tmp_path.rglob("run.json")
+    summary = json.loads(file.read_text())["summary"]
+    assert summary["final_val_loss"] < summary["initial_val_loss"] / 5
+
+
+@pytest.mark.parametrize("name", EXTRA)
+def test_first_line_of_a_foreign_optimizer_names_the_extra_that_it_needs(name: str) -> None:
+    first = (find_conf_dir() / "optimizer" / f"{name}.yaml").read_text().splitlines()[0]
+    assert "needs pip install fairstep[integrations]" in first
+
+
+def test_extra_offers_six_optimizers_of_two_libraries() -> None:
+    assert len(EXTRA) >= 6
+    assert {CONFIGS[name]["_target_"].partition(".")[0] for name in EXTRA} == {"heavyball", "pytorch_optimizer"}

@@ -1,0 +1,67 @@
+"""Hydra's launchers and sweepers carry our jobs, with the commands that the README shows."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r'^```bash title="(?:launchers|ray)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+COMMANDS = re.findall(r"^python (-m bench -m .+)$", "\n".join(BLOCK.findall((ROOT / "README.md").read_text())), re.M)
+TINY = "task=quadratic task.steps=20 tracker=none"
+
+
+def command_with(choice: str, plugin: str) -> list[str]:
+    """The README's command for one of Hydra's plugins, with a task of a moment. Skips where the plugin is missing."""
+    if find_spec(f"hydra_plugins.{plugin}") is None:
+        pytest.skip(f"{plugin} is not installed: an optional extra")
+    (command,) = (command for command in COMMANDS if choice in command)
+    return shlex.split(command.replace("task=mlp", TINY))
+
+
+def run(args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+    return subprocess.run([sys.executable, *args], cwd=folder, env=env, capture_output=True, text=True)
+
+
+def read_runs(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text()) for file in folder.glob("results/*/*/*/run.json")]
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+def test_launcher_carries_jobs_to_processes_that_share_one_results_folder(launcher: str, tmp_path: Path) -> None:
+    plugin = f"hydra_{launcher.removesuffix('_local')}_launcher"
+    done = run(command_with(f"hydra/launcher={launcher}", plugin), tmp_path)
+    assert done.returncode == 0, done.stderr
+    runs = read_runs(tmp_path)
+    assert sorted(run["config"]["optimizer"]["name"] for run in runs) == ["adamuon"] * 7 + ["adamw"] * 7
+    assert {run["status"] for run in runs} <= {"completed", "diverged"}
+    assert len({run["run_id"] for run in runs}) == 14
+
+
+def test_submitit_job_of_a_mistaken_command_ends_in_one_line(tmp_path: Path) -> None:
+    args = command_with("hydra/launcher=submitit_local", "hydra_submitit_launcher")
+    done = run([*args, "optimizer.lr=-1"], tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "optimizer.lr=-1: expected a finite number of at least 0" in done.stderr
+
+
+def test_optuna_minimises_the_final_validation_loss(tmp_path: Path) -> None:
+    args = command_with("hydra/sweeper=optuna", "hydra_optuna_sweeper")
+    done = run([re.sub("n_trials=30", "n_trials=4", arg) for arg in args], tmp_path)
+    assert done.returncode == 0, done.stderr
+    losses = {run["config"]["optimizer"]["lr"]: run["summary"]["final_val_loss"] for run in read_runs(tmp_path)}
+    assert len(losses) == 4
+    (file,) = tmp_path.rglob("optimization_results.yaml")
+    result = yaml.safe_load(file.read_text())
+    assert result["best_value"] == pytest.approx(min(losses.values()))
+    assert losses[result["best_params"]["optimizer.lr"]] == min(losses.values())

@@ -1,0 +1,54 @@
+"""What README and CONTRIBUTING tell a user to type works as it stands, from an empty folder, with the built wheel."""
+
+import json
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+Bench = Callable[..., subprocess.CompletedProcess[str]]
+Blocks = dict[str, dict[str, str]]
+
+
+def follow(blocks: dict[str, str], files: list[str], commands: str, folder: Path, bench: Bench) -> None:
+    """Write the files that a document shows, then run the commands that it shows."""
+    for name in files:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(blocks[name], encoding="utf-8")
+    for command in blocks[commands].splitlines():
+        program, *args = shlex.split(command)
+        assert program == "python"
+        done = bench(*args)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def read_runs(folder: Path) -> list[dict[str, dict[str, object]]]:
+    return [json.loads(file.read_text()) for file in folder.glob("results/*/*/*/run.json")]
+
+
+def test_own_optimizer_trains_sweeps_packed_and_conforms(blocks: Blocks, bench: Bench, tmp_path: Path) -> None:
+    files = ["optimizers/mine.py", "conf/optimizer/mine.yaml"]
+    follow(blocks["CONTRIBUTING.md"], files, "optimizer", tmp_path, bench)
+    runs = read_runs(tmp_path)
+    single = [run for run in runs if run["sweep"] is None]
+    assert len(single) == 1
+    assert single[0]["status"] == "completed"
+    assert float(str(single[0]["summary"]["final_val_accuracy"])) > 0.9
+    assert {run["pack"]["shared_timing"] for run in runs if run["sweep"]} == {True}
+
+
+def test_own_optimizer_is_shown_in_25_lines_and_alike_in_both_documents(blocks: Blocks) -> None:
+    for name in ("optimizers/mine.py", "conf/optimizer/mine.yaml", "optimizer"):
+        assert blocks["README.md"][name] == blocks["CONTRIBUTING.md"][name]
+        assert len(blocks["README.md"][name].splitlines()) <= 25
+
+
+def test_own_task_trains_and_sweeps_packed(blocks: Blocks, bench: Bench, tmp_path: Path) -> None:
+    files = ["tasks/cancer.py", "conf/task/cancer.yaml"]
+    follow(blocks["CONTRIBUTING.md"], files, "task", tmp_path, bench)
+    runs = read_runs(tmp_path)
+    single = [run for run in runs if run["sweep"] is None]
+    assert len(single) == 1
+    assert single[0]["summary"]["steps_to_target"] is not None
+    assert {run["pack"]["shared_timing"] for run in runs if run["sweep"]} == {True}
