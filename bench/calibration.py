@@ -70,6 +70,20 @@ class Calibration:
             _write(path, known)
         return known["size"], known["seconds"]
 
+    def one_thread_cost(self, task: Task, trials: Sequence[Trial]) -> float:
+        """Seconds of a pack's step on one thread, over its seconds on all threads."""
+        path = self._path(f"threads-{_log2(len(trials))}", trials[0])
+        known = _read(path)
+        if known is None:
+            configs, num_threads, seconds = [trial.config for trial in trials], torch.get_num_threads(), []
+            for threads in (1, num_threads):
+                torch.set_num_threads(threads)
+                learner: Learner = Ensemble(task, configs) if len(configs) > 1 else PlainLearner(task, configs[0])
+                seconds.append(min(_step_seconds(learner, NUM_PACK_STEPS, trials[0])))
+            known = {"cost": seconds[0] / seconds[1]}
+            _write(path, known)
+        return float(known["cost"])
+
     def _measure_pack_size(self, task: Task, trials: Sequence[Trial]) -> tuple[int, float]:
         largest = LARGEST_GPU_PACK if trials[0].config.device.startswith("cuda") else LARGEST_CPU_PACK
         best = (1, self.step_cost(task, trials[0]).seconds)

@@ -82,7 +82,7 @@ def _make_trials(mapping: Mapping[str, Any], cells: list[Cell], sweep: SweepConf
     trials = []
     checked: set[str] = set()
     for cell in cells:
-        config = parse_trial(_with_cell(mapping, cell))
+        config = parse_trial(with_cell(mapping, cell))
         task = tasks.get(config.task, config.device)
         _check_once(config, checked)
         in_sweep = sweep.name if sweep.name != "none" else None
@@ -99,7 +99,8 @@ def _check_once(config: TrialConfig, checked: set[str]) -> None:
         checked.add(key)
 
 
-def _with_cell(mapping: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+def with_cell(mapping: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+    """A copy of a configuration with the values of a cell in their places."""
     changed = deepcopy(dict(mapping))
     for key, value in cell.items():
         node, name = _parent(changed, key)

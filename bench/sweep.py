@@ -33,6 +33,7 @@ class SweepConfig:
         axes: the values of each key, in the order in which they are written.
         optional: axes that fall away where the optimizer does not have the key.
         exclude: mappings of key to values; a cell that matches all keys of one of them is dropped.
+        fresh_seeds: seeds on which the best cell is trained again.
     """
 
     name: str
@@ -40,6 +41,7 @@ class SweepConfig:
     optional: frozenset[str]
     exclude: Sequence[Mapping[str, Any]]
     search: SearchConfig | None
+    fresh_seeds: Sequence[int]
 
 
 def parse_sweep(mapping: Any) -> SweepConfig:
@@ -56,8 +58,11 @@ def parse_sweep(mapping: Any) -> SweepConfig:
         isinstance(rule, Mapping) and set(rule) <= set(axes) for rule in exclude
     ):
         raise ConfigError("sweep.exclude", exclude, "expected a list of mappings from axes to values")
-    search = section.take("search")
-    sweep = SweepConfig(name, axes, frozenset(optional), exclude, None if search is None else _parse_search(search))
+    search = None if (mapping := section.take("search")) is None else _parse_search(mapping)
+    fresh_seeds = section.take("fresh_seeds")
+    if not isinstance(fresh_seeds, list) or set(map(repr, fresh_seeds)) & set(map(repr, axes.get("seed", []))):
+        raise ConfigError("sweep.fresh_seeds", fresh_seeds, "expected a list of seeds that the sweep does not tune on")
+    sweep = SweepConfig(name, axes, frozenset(optional), exclude, search, fresh_seeds)
     section.finish()
     count = math.prod(len(values) for values in axes.values()) * (sweep.search.num_trials if sweep.search else 1)
     if count > MAX_CELLS:

@@ -1,37 +1,18 @@
 """The tables that end a job."""
 
 import math
-from collections.abc import Mapping, Sequence
-from statistics import fmean, median
+from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from bench.objective import Run, cell_of, rank_cells
 from bench.packing import Pack
 from bench.planning import Plan
 
-Run = Mapping[str, Any]
 MAX_ROWS = 40
-
-
-def objective_of(runs: Sequence[Run]) -> float:
-    """Final validation loss, the mean over seeds of the best cell; inf where no cell trained every seed to the end."""
-    return min((value for value, _ in _cells(runs)), default=math.inf)
-
-
-def _cells(runs: Sequence[Run]) -> list[tuple[float, list[Run]]]:
-    """Runs by cell with the seed left out, with their mean final validation loss, best first."""
-    cells: dict[str, list[Run]] = {}
-    for run in runs:
-        cell = (run["sweep"] or {"cell": {}})["cell"]
-        cells.setdefault(repr({key: value for key, value in cell.items() if key != "seed"}), []).append(run)
-    return sorted(((fmean(_final_loss(run) for run in own), own) for own in cells.values()), key=lambda item: item[0])
-
-
-def _final_loss(run: Run) -> float:
-    value = run["summary"].get("final_val_loss")
-    return math.inf if value is None or run["status"] != "completed" else float(value)
 
 
 def print_summary(plan: Plan, runs: Sequence[Run]) -> None:
@@ -74,20 +55,28 @@ def _run_table(run: Run) -> Table:
 
 def _sweep_table(plan: Plan, runs: Sequence[Run]) -> Table:
     """A row per cell, seeds averaged, best first."""
-    cells = _cells(runs)
-    axes = [key for key in (runs[0]["sweep"] or {"cell": {}})["cell"] if key != "seed"]
+    cells = rank_cells(runs)
+    axes = list(cell_of(runs[0]))
     name, task = runs[0]["config"]["optimizer"]["name"], runs[0]["config"]["task"]["name"]
     title = f"{name} on {task}, sweep {plan.sweep.name}: the objective is the final validation loss, mean over seeds"
     table = Table(title=title, caption=f"runs in {plan.session.results_dir / task / name}")
-    for column in (*axes, "final val_loss", "seeds", "completed", "diverged", "median steps to target"):
-        table.add_column(column, justify="right")
+    short = [key.rpartition(".")[2] for key in axes]
+    for column in (
+        *(short if len(set(short)) == len(short) else axes),
+        "final val_loss",
+        "seeds",
+        "completed",
+        "diverged",
+        "median steps to target",
+    ):
+        table.add_column(column, justify="right", overflow="fold")
     for objective, own in cells[:MAX_ROWS]:
         statuses = [run["status"] for run in own]
         steps = [
             math.inf if run["summary"]["steps_to_target"] is None else run["summary"]["steps_to_target"] for run in own
         ]
         counts = (str(len(own)), str(statuses.count("completed")), str(statuses.count("diverged")))
-        values = [_number(own[0]["sweep"]["cell"][key]) for key in axes]
+        values = [_number(cell_of(own[0])[key]) for key in axes]
         table.add_row(*values, _number(objective), *counts, _number(median(steps), "never"))
     if len(cells) > MAX_ROWS:
         table.add_row(*[f"{len(cells) - MAX_ROWS} more"] + [""] * (len(table.columns) - 1))
@@ -96,7 +85,7 @@ def _sweep_table(plan: Plan, runs: Sequence[Run]) -> Table:
 
 def edge_warnings(plan: Plan, runs: Sequence[Run]) -> list[str]:
     """A sentence for each grid axis on whose edge the best cell sits: the true best may lie beyond."""
-    objective, best = _cells(runs)[0]
+    objective, best = rank_cells(runs)[0]
     if not math.isfinite(objective):
         return ["No cell trained every seed to the end."]
     warnings = []
@@ -104,7 +93,7 @@ def edge_warnings(plan: Plan, runs: Sequence[Run]) -> list[str]:
         numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
         if key == "seed" or key in plan.absent or len(numbers) < 3 or len(numbers) < len(values):
             continue
-        value = best[0]["sweep"]["cell"][key]
+        value = cell_of(best[0])[key]
         if value in (min(numbers), max(numbers)):
             side, direction = ("lower", "smaller") if value == min(numbers) else ("upper", "larger")
             warnings.append(
@@ -113,7 +102,7 @@ def edge_warnings(plan: Plan, runs: Sequence[Run]) -> list[str]:
     return warnings
 
 
-def print_plan(plan: Plan, packs: Sequence[Pack], seconds: float) -> None:
+def print_plan(plan: Plan, packs: Sequence[Pack], seconds: float, workers: int) -> None:
     """What is about to be done."""
     console = Console()
     axes = " x ".join(f"{key} ({len(values)})" for key, values in plan.sweep.axes.items() if key not in plan.absent)
@@ -125,7 +114,9 @@ def print_plan(plan: Plan, packs: Sequence[Pack], seconds: float) -> None:
     sizes = sorted({len(pack.trials) for pack in packs}, reverse=True)
     if packs:
         estimate = f", about {seconds:.0f} s" if seconds else ""
-        console.print(f"  {len(packs)} packs of {' or '.join(map(str, sizes))} trials{estimate}", highlight=False)
+        side_by_side = f", {workers} side by side" if workers > 1 else ""
+        text = f"  {len(packs)} packs of {' or '.join(map(str, sizes))} trials{side_by_side}{estimate}"
+        console.print(text, highlight=False)
     for reason in sorted({pack.reason for pack in packs if pack.reason}):
         console.print(f"  one by one: {reason}", highlight=False)
 

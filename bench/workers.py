@@ -19,9 +19,8 @@ from bench.store import Store
 log = logging.getLogger(__name__)
 
 
-def run_packs(packs: Sequence[Pack], plan: Plan, display: Display, stop: StopSignal) -> Iterator[Run]:
+def run_packs(packs: Sequence[Pack], plan: Plan, workers: int, display: Display, stop: StopSignal) -> Iterator[Run]:
     """Train packs and yield every stored run, as soon as its pack is done."""
-    workers = min(plan.session.workers or _default_workers(), len(packs))
     results = _run_here(packs, plan, display, stop) if workers <= 1 else _run_in_workers(packs, plan, workers, stop)
     for runs in results:
         for run in runs:
@@ -44,8 +43,11 @@ def _run_in_workers(packs: Sequence[Pack], plan: Plan, workers: int, stop: StopS
     for attempt in (1, 2):
         parallel = Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1)
         threads = max(1, torch.get_num_threads() // workers)
+        tasks = [
+            delayed(_work)(key, pack, plan.session, threads, order) for order, (key, pack) in enumerate(left.items())
+        ]
         try:
-            for key, runs in parallel(delayed(_work)(key, pack, plan.session, threads) for key, pack in left.items()):
+            for key, runs in parallel(tasks):
                 left = {other: pack for other, pack in left.items() if other != key}
                 yield runs
             return
@@ -55,13 +57,11 @@ def _run_in_workers(packs: Sequence[Pack], plan: Plan, workers: int, stop: StopS
             log.warning("a worker died: training its packs once more")
 
 
-def _work(key: int, pack: Pack, session: SessionConfig, num_threads: int) -> tuple[int, list[Run]]:
+def _work(key: int, pack: Pack, session: SessionConfig, num_threads: int, order: int) -> tuple[int, list[Run]]:
     torch.set_num_threads(num_threads)
     config = pack.trials[0].config
+    if config.device == "cuda":
+        torch.cuda.set_device(order % torch.cuda.device_count())
     with StopSignal() as stop:
         runner = PackRunner(Store(session.results_dir), session.tracker, [], stop)
         return key, runner.run(pack, load_task(config.task, config.device))
-
-
-def _default_workers() -> int:
-    return max(1, torch.cuda.device_count())

@@ -57,8 +57,9 @@ def measure(optimizer: str, task: str, device: str, sizes: Sequence[int], repeat
         for size, learner in learners.items():
             rates[size].append(size / seconds_per_step(learner, device, steps[size]))
     ratios = {size: [rate / base for rate, base in zip(rates[size], rates[1], strict=True)] for size in learners}
+    median = statistics.median
     return [
-        f"| {task} | {optimizer} | {size} | {statistics.median(rates[size]):,.0f} | {statistics.median(ratios[size]):.2f} "
+        f"| {task} | {optimizer} | {size} | {median(rates[size]):,.0f} | {median(ratios[size]):.2f} "
         f"| {min(ratios[size]):.2f} to {max(ratios[size]):.2f} |"
         for size in learners
     ]

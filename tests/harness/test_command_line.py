@@ -125,7 +125,7 @@ def test_a_signal_leaves_an_interrupted_run_with_what_was_measured(
         time.sleep(0.05)
     time.sleep(1.0)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert "Traceback" not in err
     (run,) = [json.loads(path.read_text()) for path in tmp_path.rglob("run.json")]

@@ -79,7 +79,7 @@ def test_search_covers_a_log_range_evenly_in_decades() -> None:
     ],
 )
 def test_a_wrong_sweep_is_told_in_one_line(axes: dict[str, Any], changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match="^[^\n]+$") as error:
+    with pytest.raises(ConfigError, match=r"^[^\n]+$") as error:
         cells(axes, **changes)
     assert words in str(error.value)
 

@@ -1,0 +1,28 @@
+"""What happens once a whole Hydra run or multirun is over."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+
+class ReportAtEnd(Callback):
+    """Writes one report on the results folder, after all jobs, where `report=true` asks for it."""
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        self._write(config)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        self._write(config)
+
+    def _write(self, config: DictConfig) -> None:
+        if not config.report or config.dry_run:
+            return
+        from bench.report import write_report
+
+        results_dir = Path(config.results_dir)
+        log.warning("report: %s", write_report([results_dir], results_dir / "report"))
