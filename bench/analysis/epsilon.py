@@ -29,8 +29,10 @@ def eps_sentences(widths: pd.DataFrame, curves: pd.DataFrame) -> list[tuple[str,
     for row in each(widths[(widths["key"] == EPS) & widths["width"].notna()]):
         bound = "at least " if row.open_low or row.open_high else ""
         who = f"{row.setting}: the flat region of {row.optimizer}'s eps is {bound}{row.width:.1f} decades wide"
-        text = f"from {_short(row.low)} to {_short(row.high)} the median final loss stays within {row.delta:.2g} of its best, "
-        text += f"{row.best_loss:.4g}"
+        text = (
+            f"from {_short(row.low)} to {_short(row.high)} the median final loss stays within {row.delta:.2g} of the "
+        )
+        text += f"best, {row.best_loss:.4g}"
         mine = curves[(curves["key"] == EPS) & (curves["setting"] == row.setting) & (curves["sweep"] == row.sweep)
                       & (curves["optimizer"] == row.optimizer)]  # fmt: skip
         default = mine[np.isclose(mine["value"], DEFAULT_EPS, rtol=1e-6, atol=0)]

@@ -178,8 +178,8 @@ def _details(row: pd.Series) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """+0.012 or −0.012, with a true minus sign."""
-    return f"{value:+.{digits}g}".replace("-", "−")
+    """+0.012 or −1.2e-5, with a true minus sign."""
+    return f"{value:+.{digits}g}".replace("-", "−", int(value < 0)).replace("e-0", "e-")
 
 
 def _diverged(row: pd.Series) -> str:

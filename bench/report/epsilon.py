@@ -41,15 +41,15 @@ def _draw_curves(found: Findings, palette: Palette) -> list[Picture]:
             handles |= _draw_curve(axis, curve, palette, optimizer, scale, scales)
         handles |= _draw_without_eps(axis, found, palette, family, set(mine["sweep"]))
         _finish(axis, mine)
-    axes[0].set_ylabel("final validation loss, lr tuned anew")
+    axes[0].set_ylabel("final validation loss")
     figure.legend(handles=[handles[key] for key in sorted(handles)], loc="outside lower center",
                   ncols=4 if len(handles) == 4 else 3, columnspacing=2.2, handlelength=3.2)  # fmt: skip
     seeds = curves["num_seeds"]
     caption = (
-        f"Best median final loss at each eps, lr tuned anew (n = {span(seeds)} seeds); band: "
-        "quartiles. The reported loss is unscaled: multiplying it by 2⁻ᵏ before the backward pass only makes the "
-        "gradients smaller, as in a large model, and moves the cliff to the left. Horizontal: optimizers without eps. "
-        "Dotted: PyTorch's default eps."
+        f"Best median final loss at each eps (n = {span(seeds)} seeds), lr tuned anew; band: quartiles; thin: lr held "
+        "at the best cell's. The reported loss is unscaled: multiplying it by 2⁻ᵏ before the backward pass only makes "
+        "the gradients smaller, as in a large model, and moves the cliff to the left. Horizontal: optimizers without "
+        "eps. Dotted: PyTorch's default eps."
     )
     return [Picture("epsilon", "Where eps reshapes training", caption, figure)]
 
@@ -61,6 +61,8 @@ def _draw_curve(
     color = tint(palette.color(optimizer), 0.25 * rank)
     style: dict[str, Any] = {"color": color, "ls": SCALE_LINES[rank % len(SCALE_LINES)]}
     curve = curve[np.isfinite(curve["loss"]) & (curve["value"] > 0)].sort_values("value")
+    held = np.where(np.isfinite(curve["fixed_loss"]), curve["fixed_loss"], np.nan)
+    axis.plot(curve["value"], held, lw=0.9, alpha=0.8, color=color, ls=style["ls"])
     axis.plot(curve["value"], curve["loss"], marker=palette.marker(optimizer), ms=4.5, **style)
     band = curve[np.isfinite(curve["high"])]
     axis.fill_between(band["value"], band["low"], band["high"], color=color, alpha=0.15, lw=0)

@@ -34,11 +34,15 @@ def draw_forest(found: Findings, palette: Palette) -> list[Picture]:
     plain_axis(axis, "x")
     axis.set_xlabel("final validation loss, difference to the baseline (% of the baseline's; left is better)")
     pairs = table["num_pairs"]
-    caption = (
-        f"Mean paired difference by seed (n = {span(pairs)} pairs) and 95 % interval, the wider of the studentised "
-        "and the percentile-bootstrap one. Filled: distinguishable from the baseline after Holm's correction for "
-        f"{table['num_comparisons'].max():g} comparisons. Hollow: not distinguishable."
-    )
+    family = int(table["num_comparisons"].max())
+    caption = f"Mean paired difference by seed (n = {span(pairs)} pairs). "
+    if family:
+        caption += (
+            "Bars: 95 % interval, the wider of the studentised and the percentile-bootstrap one. Filled: "
+            f"distinguishable from the baseline, Holm-corrected for {family} comparisons. Hollow: not distinguishable."
+        )
+    else:
+        caption += "Too few seeds for an interval: nothing is distinguishable."
     if len(table) > MAX_ROWS:
         caption += f" The first {MAX_ROWS} of {len(table)} rows."
     return [Picture("forest", "Paired differences to the baseline", caption, figure)]
