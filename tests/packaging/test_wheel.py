@@ -58,9 +58,9 @@ def test_installed_package_trains_and_reports_from_an_empty_folder(bench: Bench,
 
 @pytest.fixture
 def without_extras(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that makes the optional packages look as if they were not installed."""
+    """A folder that makes the libraries of foreign optimizers look as if they were not installed."""
     folder = tmp_path_factory.mktemp("without")
-    for name in ("pytorch_optimizer", "heavyball", "optuna", "submitit", "ray"):
+    for name in ("pytorch_optimizer", "heavyball"):
         text = f"raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')\n"
         (folder / f"{name}.py").write_text(text)
     return folder
