@@ -61,6 +61,7 @@ def _sweep_table(plan: Plan, runs: Sequence[Run]) -> Table:
     title = f"{name} on {task}, sweep {plan.sweep.name}: the objective is the final validation loss, mean over seeds"
     table = Table(title=title, caption=f"runs in {plan.session.results_dir / task / name}")
     short = [key.rpartition(".")[2] for key in axes]
+    names = short if len(set(short)) == len(short) else axes
     for column in (
         *(short if len(set(short)) == len(short) else axes),
         "final val_loss",
