@@ -86,7 +86,7 @@ class Calibration:
 
     def _measure_pack_size(self, task: Task, trials: Sequence[Trial]) -> tuple[int, float]:
         largest = LARGEST_GPU_PACK if trials[0].config.device.startswith("cuda") else LARGEST_CPU_PACK
-        best = (1, self.step_cost(task, trials[0]).seconds)
+        best = (1, min(_step_seconds(PlainLearner(task, trials[0].config), NUM_PACK_STEPS, trials[0])))
         size = min(SMALLEST_PACK, len(trials))
         while size > 1:
             try:

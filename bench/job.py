@@ -67,14 +67,15 @@ def _confirm(mapping: Mapping[str, Any], sweep: SweepConfig, runs: list[Run]) ->
     objective, best = rank_cells(runs)[0]
     if not math.isfinite(objective):
         return objective
-    fresh = {
+    fresh: dict[str, Any] = {
+        "name": "fresh_seeds",
         "axes": {"seed": list(sweep.fresh_seeds)},
         "search": None,
         "optional": [],
         "exclude": [],
         "fresh_seeds": [],
     }
-    return run_job({**with_cell(mapping, cell_of(best[0])), "sweep": {"name": "fresh_seeds", **fresh}})
+    return run_job({**with_cell(mapping, cell_of(best[0])), "sweep": fresh})
 
 
 def choose_packs(plan: Plan, calibration: Calibration) -> tuple[list[Pack], float]:

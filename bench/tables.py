@@ -63,7 +63,7 @@ def _sweep_table(plan: Plan, runs: Sequence[Run]) -> Table:
     short = [key.rpartition(".")[2] for key in axes]
     names = short if len(set(short)) == len(short) else axes
     for column in (
-        *(short if len(set(short)) == len(short) else axes),
+        *names,
         "final val_loss",
         "seeds",
         "completed",
