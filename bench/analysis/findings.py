@@ -76,70 +76,110 @@ def analyse(
     runs, used, notes = comparability.prepare(loaded.runs)
     if used.empty:
         return None
-    tasks = set(runs["task"])
-    for override in target_overrides:
-        if override["task"] is not None and override["task"] not in tasks:
-            raise ValueError(f"no task {override['task']!r} in these runs (there are: {', '.join(sorted(tasks))})")
-    timed, timing_notes = comparability.timing_runs(used)
+    _check_targets(target_overrides, used, loaded.metrics)
     chosen = selection.choose_cells(used)
     final, seed_notes = selection.final_runs(used, chosen)
     baselines = verdicts.choose_baselines(final, baseline)
     goals = targets.choose_targets(used, target_overrides)
-    costs = step_times.step_costs(used, timed)
-    times = targets.times_to_target(final, loaded.metrics, goals, costs)
+    timed, timing_notes = comparability.timing_runs(used)
+    frames = {"chosen": chosen, "cells": selection.summarize_cells(used), "targets": goals}
+    frames |= _time_frames(used, timed, final, loaded.metrics, goals, baselines, seed)
+    frames |= _sweep_frames(used, loaded.metrics, seed)
     counted = _one_setting_per_task(used)
-    pooled, profile_table, profile_notes = _profiles(times, counted)
-    cells = sensitivity.sweep_cells(used)
-    responses = sensitivity.response_curves(cells)
-    main = _main_baseline(baselines)
-    aggregated, left_out = aggregates.aggregate_scores(final, counted, main, seed=seed)
-    notes = [*notes, *timing_notes, *seed_notes, *selection.describe_budgets(chosen), *profile_notes]
-    if left_out:
-        notes.append(f"Not run on every task, and so not in the aggregates: {', '.join(left_out)}.")
+    pooled, frames["profile_scores"], profile_notes = _profiles(frames["times"], counted)
+    compared, comparison_notes = _comparison_frames(final, counted, baselines, seed)
     settings = comparability.group_scales(used)
-    frames = {
-        "chosen": chosen,
-        "cells": selection.summarize_cells(used),
-        "verdicts": verdicts.compare(final, baselines, seed=seed),
-        "overall": verdicts.compare_overall(final, counted, main, seed=seed),
-        "noise": power.noise_floor(final),
-        "convergence": convergence.convergence(final, loaded.metrics, costs),
-        "targets": goals,
-        "times": times,
-        "target_curves": targets.target_curves(final, loaded.metrics, goals),
-        "rank_changes": targets.rank_changes(final, loaded.metrics, goals),
-        "speedups": speedup.speedups(times, costs, baselines, seed=seed),
-        "costs": costs,
-        "step_parts": step_times.step_parts(timed, loaded.metrics),
-        "sweep_cells": cells,
-        "responses": responses,
-        "flat_widths": sensitivity.flat_widths(responses, cells),
-        "edges": sensitivity.edge_flags(cells, _search_spaces(used)),
-        "drift": epsilon.best_lr_drift(cells),
-        "tuning": tuning.tuning_curves(used, seed=seed),
-        "profile_scores": profile_table,
-        "aggregates": aggregated,
-        "scales": loss_scales.compare_scales(used, loaded.metrics),
-        "diagnostics": diagnostics.diagnostics(used, loaded.metrics),
-    }
-    position = {setting: index for index, setting in enumerate(settings["setting"])}
-    ordered = {
-        name: frame.sort_values("setting", key=lambda column: column.map(position), kind="stable", ignore_index=True)
-        if "setting" in frame and name not in ("overall", "times")
-        else frame
-        for name, frame in frames.items()
-    }
     return Findings(
         runs=runs,
         used=used,
         final=final,
         problems=loaded.problems,
         settings=settings,
-        notes=notes,
+        notes=[
+            *notes,
+            *timing_notes,
+            *seed_notes,
+            *selection.describe_budgets(chosen),
+            *profile_notes,
+            *comparison_notes,
+        ],
         baselines=baselines,
         profile_times=pooled,
-        **ordered,
+        **_in_order(frames | compared, list(settings["setting"])),
     )
+
+
+def _check_targets(overrides: Sequence[dict[str, object]], used: pd.DataFrame, metrics: pd.DataFrame) -> None:
+    for override in overrides:
+        for kind, known in (("task", set(used["task"])), ("metric", set(metrics.columns) - {"run", "step"})):
+            if override[kind] is not None and override[kind] not in known:
+                names = ", ".join(sorted(known))
+                raise ValueError(f"no {kind} {override[kind]!r} in these runs (there are: {names})")
+
+
+def _time_frames(
+    used: pd.DataFrame,
+    timed: pd.DataFrame,
+    final: pd.DataFrame,
+    metrics: pd.DataFrame,
+    goals: pd.DataFrame,
+    baselines: dict[str, str],
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    costs = step_times.step_costs(used, timed)
+    times = targets.times_to_target(final, metrics, goals, costs)
+    return {
+        "costs": costs,
+        "times": times,
+        "step_parts": step_times.step_parts(timed, metrics),
+        "speedups": speedup.speedups(times, costs, baselines, seed=seed),
+        "convergence": convergence.convergence(final, metrics, costs),
+        "target_curves": targets.target_curves(final, metrics, goals),
+        "rank_changes": targets.rank_changes(final, metrics, goals),
+    }
+
+
+def _sweep_frames(used: pd.DataFrame, metrics: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
+    cells = sensitivity.sweep_cells(used)
+    responses = sensitivity.response_curves(cells)
+    spaces = {row.optimizer: row.search_space for row in each(used.drop_duplicates("optimizer"))}
+    return {
+        "sweep_cells": cells,
+        "responses": responses,
+        "flat_widths": sensitivity.flat_widths(responses, cells),
+        "edges": sensitivity.edge_flags(cells, spaces),
+        "drift": epsilon.best_lr_drift(cells),
+        "tuning": tuning.tuning_curves(used, seed=seed),
+        "scales": loss_scales.compare_scales(used, metrics),
+        "diagnostics": diagnostics.diagnostics(used, metrics),
+    }
+
+
+def _comparison_frames(
+    final: pd.DataFrame, counted: list[str], baselines: dict[str, str], seed: int
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    names = list(baselines.values())
+    main = max(sorted(set(names)), key=names.count) if names else None
+    aggregated, left_out = aggregates.aggregate_scores(final, counted, main, seed=seed)
+    frames = {
+        "verdicts": verdicts.compare(final, baselines, seed=seed),
+        "overall": verdicts.compare_overall(final, counted, main, seed=seed),
+        "noise": power.noise_floor(final),
+        "aggregates": aggregated,
+    }
+    notes = [f"Not run on every task, and so not in the aggregates: {', '.join(left_out)}."] if left_out else []
+    return frames, notes
+
+
+def _in_order(frames: dict[str, pd.DataFrame], settings: list[str]) -> dict[str, pd.DataFrame]:
+    """Rows in the order in which a reader meets the settings; what spans all tasks or is indexed by run stays."""
+    position = {setting: index for index, setting in enumerate(settings)}
+    return {
+        name: frame.sort_values("setting", key=lambda column: column.map(position), kind="stable", ignore_index=True)
+        if "setting" in frame and name not in ("overall", "times")
+        else frame
+        for name, frame in frames.items()
+    }
 
 
 def _one_setting_per_task(used: pd.DataFrame) -> list[str]:
@@ -147,15 +187,6 @@ def _one_setting_per_task(used: pd.DataFrame) -> list[str]:
     plain = used[used["loss_scale"] == 1.0]
     sizes = plain.groupby(["task", "setting"]).size().reset_index(name="num_runs")
     return list(sizes.sort_values(["task", "num_runs"], ascending=[True, False]).drop_duplicates("task")["setting"])
-
-
-def _main_baseline(baselines: dict[str, str]) -> str | None:
-    names = list(baselines.values())
-    return max(sorted(set(names)), key=names.count) if names else None
-
-
-def _search_spaces(used: pd.DataFrame) -> dict[str, dict[str, tuple[float, float]]]:
-    return {row.optimizer: row.search_space for row in each(used.drop_duplicates("optimizer"))}
 
 
 def _profiles(times: pd.DataFrame, settings: list[str]) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, list[str]]:

@@ -222,6 +222,7 @@ def test_the_same_runs_give_the_same_report(tmp_path: Path) -> None:
     [(["nowhere"], "nowhere is not a folder"), (["."], "no run folder below"),
      (["in", "--baseline", "sgd"], "no baseline 'sgd'"), (["in", "--target", "loss"], "not of the form"),
      (["in", "--target", "cifar:val_loss<=1"], "no task 'cifar'"),
+     (["in", "--target", "val_los<=1"], "no metric 'val_los'"),
      (["in", "--out", "file"], "file")],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_exit_code_2(
