@@ -94,14 +94,16 @@ def newton_schulz(
     if x.ndim < 2:
         raise ValueError(f"x of shape {tuple(x.shape)}: expected at least two axes")
     coefficients = _coefficients(steps, coefficient_type, custom_coefficient_sets)
-    tall = x.shape[-2] > x.shape[-1]
+    shape, tall = x.shape, x.shape[-2] > x.shape[-1]
+    x = x.flatten(0, -3) if x.ndim > 3 else x
     x = x.mT if tall else x
     x = x / torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True).clamp_min(eps)
+    multiply_add = torch.addmm if x.ndim == 2 else torch.baddbmm
     for a, b, c in coefficients:
         gram = x @ x.mT
-        polynomial = b * gram if c == 0 else (gram @ gram).mul_(c).add_(gram, alpha=b)
-        x = (polynomial @ x).add_(x, alpha=a)
-    return x.mT if tall else x
+        polynomial = multiply_add(gram, gram, gram, beta=b, alpha=c) if c != 0 else b * gram
+        x = multiply_add(x, polynomial, x, beta=a)
+    return (x.mT if tall else x).reshape(shape)
 
 
 def check_coefficients(

@@ -1,0 +1,219 @@
+"""What one optimizer step costs, ours against those of torch, pytorch_optimizer and heavyball.
+
+    python scripts/step_cost.py [--repeats 60] [--threads N] [--device cpu] [--out results/reference/step_cost]
+
+Every repeat takes one timed step of every optimizer in turn, so that all see the same machine; the median counts, and
+the fastest step tells how much other work on the machine has added to it. Between two steps of one optimizer the others
+have used the cache, as forward and backward passes would have. Peers that are not installed are left out. Optimizers of
+one algorithm compute the same, but for AdaMuon's scale and for what heavyball does to gradients on the way.
+"""
+
+import argparse
+import csv
+import importlib.metadata
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from optimizers.adam import AdamW
+from optimizers.adaptive_muon import AdaptiveMuon
+from optimizers.muon import Muon
+from tasks.gpt_nano import GPT
+
+Params = list[nn.Parameter]
+Build = Callable[[Params], torch.optim.Optimizer]
+Shape = tuple[int, ...]
+NUM_WARMUP = 5
+GPT2_BLOCKS = 2
+GPT2_BLOCK: list[Shape] = [
+    (2304, 768),
+    (2304,),
+    (768, 768),
+    (768,),
+    (3072, 768),
+    (3072,),
+    (768, 3072),
+    (768,),
+    *[(768,)] * 4,
+]
+
+
+class Row(NamedTuple):
+    """One optimizer on one model: median and fastest milliseconds of a step, and the median's ratio to ours."""
+
+    model: str
+    algorithm: str
+    optimizer: str
+    ms: float
+    fastest_ms: float
+    times_ours: float
+
+
+def models() -> dict[str, tuple[list[Shape], list[Shape]]]:
+    """By model, the shapes of all parameters and those of its hidden matrices, which Muon takes."""
+    with torch.device("meta"):
+        nano = GPT(103, num_layers=3, num_heads=4, width=64, context=64, tied_head=False)
+    named: list[tuple[str, Shape]] = [(name, tuple(param.shape)) for name, param in nano.named_parameters()]
+    nano_matrices: list[Shape] = [shape for name, shape in named if name.startswith("blocks") and len(shape) == 2]
+    gpt2 = GPT2_BLOCK * GPT2_BLOCKS
+    return {
+        "gpt_nano": ([shape for _, shape in named], nano_matrices),
+        f"{GPT2_BLOCKS} blocks of GPT-2 small": (gpt2, [shape for shape in gpt2 if len(shape) == 2]),
+    }
+
+
+def candidates() -> Iterator[tuple[str, str, Build]]:
+    """(algorithm, name, factory); the first of an algorithm is ours, to which all others are compared."""
+    yield "AdamW", "ours", AdamW
+    yield "AdamW", "torch for-loop", partial(torch.optim.AdamW, foreach=False)
+    yield "AdamW", "torch foreach", partial(torch.optim.AdamW, foreach=True)
+    yield "AdamW", "torch fused", partial(torch.optim.AdamW, fused=True)
+    muon: dict[str, Any] = {"lr": 0.01, "momentum": 0.95, "nesterov": True}
+    yield "Muon", "ours", partial(Muon, coefficient_type="simple", **muon)
+    yield "Muon", "torch", partial(torch.optim.Muon, **muon)
+    yield "AdaMuon", "ours", partial(AdaptiveMuon, coefficient_type="simple", **muon)
+    yield from _pytorch_optimizer(muon)
+    yield from _heavyball()
+
+
+def _pytorch_optimizer(muon: dict[str, Any]) -> Iterator[tuple[str, str, Build]]:
+    try:
+        import pytorch_optimizer as peers
+    except ImportError:
+        return
+
+    def of_matrices(params: Params) -> list[dict[str, object]]:
+        return [{"params": params, "use_muon": True}]
+
+    yield "Muon", "pytorch_optimizer", lambda params: peers.Muon(of_matrices(params), **muon)
+    yield "AdaMuon", "pytorch_optimizer", lambda params: peers.AdaMuon(of_matrices(params), lr=0.01)
+
+
+def _heavyball() -> Iterator[tuple[str, str, Build]]:
+    try:
+        import heavyball
+    except ImportError:
+        return
+    yield "AdamW", "heavyball", partial(heavyball.AdamW, weight_decay=0.01)
+    yield "Muon", "heavyball", partial(heavyball.Muon, nesterov=True)
+
+
+def make_step(build: Build, shapes: Sequence[Shape], device: torch.device) -> Callable[[], float]:
+    """A function that takes one step on random parameters and gradients and returns its seconds."""
+    params = [nn.Parameter(torch.randn(shape, device=device) * 0.02) for shape in shapes]
+    grads = [torch.randn_like(param) for param in params]
+    optimizer = build(params)
+
+    def synchronize() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def step() -> float:
+        for param, grad in zip(params, grads, strict=True):
+            param.grad = grad  # heavyball drops it
+        synchronize()
+        start = time.perf_counter()
+        optimizer.step()
+        synchronize()
+        return time.perf_counter() - start
+
+    return step
+
+
+def measure(
+    builds: dict[str, Build], shapes: Sequence[Shape], args: argparse.Namespace
+) -> dict[str, tuple[float, float]]:
+    """Median and fastest milliseconds of a step by name; an optimizer that cannot run here is told and left out."""
+    device = torch.device(args.device)
+    steps: dict[str, Callable[[], float]] = {}
+    for name, build in builds.items():
+        try:
+            steps[name] = make_step(build, shapes, device)
+            for _ in range(NUM_WARMUP):
+                steps[name]()
+        except Exception as error:  # a peer's own fault must not cost the others their figures
+            print(f"  {name}: left out, {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(args.repeats):
+        for name, step in steps.items():
+            times[name].append(step())
+    return {name: (median(own) * 1e3, min(own) * 1e3) for name, own in times.items()}
+
+
+def run(args: argparse.Namespace) -> list[Row]:
+    """One row per model, algorithm and optimizer."""
+    rows: list[Row] = []
+    everything = list(candidates())
+    for model, (all_shapes, matrices) in models().items():
+        for algorithm in dict.fromkeys(algorithm for algorithm, _, _ in everything):
+            builds = {name: build for own, name, build in everything if own == algorithm}
+            results = measure(builds, all_shapes if algorithm == "AdamW" else matrices, args)
+            for name, (ms, fastest) in results.items():
+                row = Row(model, algorithm, name, ms, fastest, ms / results["ours"][0])
+                print(f"{model:<26} {algorithm:<8} {name:<18} {ms:9.3f} ms  {row.times_ours:6.2f} x ours", flush=True)
+                rows.append(row)
+    return rows
+
+
+def write(rows: Sequence[Row], args: argparse.Namespace) -> None:
+    """The table as csv and, with how it was measured, as Markdown."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    with (args.out / "step_cost.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Row._fields)
+        writer.writerows([*row[:3], *(f"{number:.4f}" for number in row[3:])] for row in rows)
+    lines = ["# What one optimizer step costs", "", *_conditions(args), ""]
+    lines += ["| model | algorithm | optimizer | ms per step | fastest | times ours |", "|---|---|---|---:|---:|---:|"]
+    lines += [
+        f"| {row.model} | {row.algorithm} | {row.optimizer} | {row.ms:.3f} | {row.fastest_ms:.3f} "
+        f"| {row.times_ours:.2f} |"
+        for row in rows
+    ]
+    (args.out / "step_cost.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _conditions(args: argparse.Namespace) -> list[str]:
+    packages = []
+    for package in ("torch", "pytorch_optimizer", "heavyball"):
+        try:
+            packages.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    device = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"CPU ({_processor()})"
+    return [
+        f"Command: `python {' '.join(sys.argv)}`",
+        "",
+        f"{device}, {args.threads} threads, Python {platform.python_version()}, {', '.join(packages)}. "
+        f"Median of {args.repeats} interleaved steps.",
+    ]
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path("results/reference/step_cost"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    write(run(args), args)
+
+
+if __name__ == "__main__":
+    main()
