@@ -1,0 +1,137 @@
+"""A job from its plan to its runs: packs, workers, fresh seeds, kills, damage."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.calibration import Calibration
+from bench.ensemble import Ensemble
+from bench.job import run_job
+from bench.planning import Plan
+
+Mapping = Callable[..., dict[str, Any]]
+MakePlan = Callable[..., Plan]
+Small = Callable[[str], list[str]]
+
+
+def stored(results: Path) -> dict[str, dict[str, Any]]:
+    """Every `run.json` below a folder by run id."""
+    runs = [json.loads(path.read_text()) for path in results.rglob("run.json")]
+    assert len({run["run_id"] for run in runs}) == len(runs)
+    return {run["run_id"]: run for run in runs}
+
+
+def losses(results: Path) -> dict[str, list[float]]:
+    return {path.parent.name: pd.read_parquet(path)["val_loss"].tolist() for path in results.rglob("metrics.parquet")}
+
+
+def test_packed_runs_are_flagged_and_their_seconds_derived_from_a_calibration(mapping: Mapping, small: Small) -> None:
+    easy = ["task.target.value=2.2", "task.steps=100"]
+    composed = mapping(*small("mlp"), *easy, "sweep=seeds", "pack_size=5", "optimizer.lr=0.01")
+    run_job(composed)
+    for run in stored(Path(composed["results_dir"])).values():
+        summary = run["summary"]
+        assert run["pack"] == {"size": 5, "shared_timing": True}
+        assert summary["seconds_to_target_derived"]
+        assert summary["seconds_to_target"] == pytest.approx(summary["steps_to_target"] * summary["alone_step_seconds"])
+
+
+def test_pack_size_chooses_between_packs_and_one_by_one(mapping: Mapping, small: Small) -> None:
+    composed = mapping(*small("mlp"), "task.steps=10", "sweep=seeds", "pack_size=1")
+    run_job(composed)
+    assert {run["pack"]["size"] for run in stored(Path(composed["results_dir"])).values()} == {1}
+
+
+def test_the_measured_pack_size_is_kept(
+    plan: MakePlan, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(*small("mlp"), "sweep=seeds", "sweep.axes.seed=[range,0,40]")
+    task = made.tasks.get(made.trials[0].config.task, "cpu")
+    first = Calibration(tmp_path).pack_size(task, made.trials)
+    monkeypatch.setattr("bench.calibration.Ensemble", None)
+    assert Calibration(tmp_path).pack_size(task, made.trials) == first
+
+
+def test_out_of_memory_halves_the_pack_and_goes_on(
+    mapping: Mapping, small: Small, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Tight(Ensemble):
+        def __init__(self, task: Any, trials: Any) -> None:
+            if len(trials) > 2:
+                raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes")
+            super().__init__(task, trials)
+
+    monkeypatch.setattr("bench.execution.Ensemble", Tight)
+    composed = mapping(*small("mlp"), "task.steps=10", "sweep=seeds", "pack_size=5")
+    run_job(composed)
+    runs = stored(Path(composed["results_dir"])).values()
+    assert [run["status"] for run in runs] == ["completed"] * 5
+    assert "does not fit into memory" in caplog.text
+
+
+def test_workers_give_the_same_runs_as_this_process(mapping: Mapping, small: Small, tmp_path: Path) -> None:
+    overrides = [*small("mlp"), "task.steps=10", "sweep=seeds", "sweep.axes.seed=[range,0,6]", "pack_size=3"]
+    here, there = tmp_path / "here", tmp_path / "there"
+    run_job(mapping(*overrides, f"results_dir={here}"))
+    run_job(mapping(*overrides, f"results_dir={there}", "workers=2"))
+    assert losses(here) == losses(there)
+
+
+def test_the_best_cell_is_trained_again_on_fresh_seeds(mapping: Mapping, small: Small) -> None:
+    fresh = "sweep.fresh_seeds=[100,101]"
+    composed = mapping(*small("mlp"), "task.steps=30", "sweep=search", "sweep.search.num_trials=3", fresh)
+    objective = run_job(composed)
+    runs = list(stored(Path(composed["results_dir"])).values())
+    searched = [run for run in runs if run["sweep"]["name"] == "search"]
+    confirmed = [run for run in runs if run["sweep"]["name"] == "fresh_seeds"]
+    best = min(searched, key=lambda run: run["summary"]["final_val_loss"])
+    assert sorted(run["seed"] for run in confirmed) == [100, 101]
+    assert {run["config"]["optimizer"]["lr"] for run in confirmed} == {best["config"]["optimizer"]["lr"]}
+    assert objective == pytest.approx(sum(run["summary"]["final_val_loss"] for run in confirmed) / 2)
+
+
+def test_a_killed_sweep_goes_on_where_it_was(small: Small, tmp_path: Path) -> None:
+    """kill -9 at random moments, started again each time: every cell once, equal to an undisturbed sweep's."""
+    sweep = ["sweep=seeds", "sweep.axes.seed=[range,0,12]", "pack_size=2", "tracker=none"]
+    command = [sys.executable, "-m", "bench", *small("mlp"), "task.steps=200", *sweep]
+    subprocess.run([*command, "results_dir=calm"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    moments = random.Random(0)
+    for _ in range(5):
+        process = subprocess.Popen(
+            [*command, "results_dir=killed"],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "killed").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0.0, 1.0))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run([*command, "results_dir=killed"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "calm")
+    assert len(stored(tmp_path / "killed")) == 12
+    assert not list((tmp_path / "killed" / "mlp").rglob("*.tmp"))
+
+
+def test_a_thousand_cells_are_a_thousand_readable_runs(mapping: Mapping) -> None:
+    axes = ["sweep=lr", "sweep.axes.optimizer.lr=[logspace,1e-4,1e-1,50]", "+sweep.axes.seed=[range,0,20]"]
+    composed = mapping("task=quadratic", "task.steps=5", *axes, "pack_size=250", "optimizer=adam")
+    started = time.perf_counter()
+    run_job(composed)
+    assert time.perf_counter() - started < 60
+    assert len(stored(Path(composed["results_dir"]))) == 1000
+    assert len(losses(Path(composed["results_dir"]))) == 1000
