@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.newton_schulz import check_coefficients, newton_schulz
+from optimizers.newton_schulz import BUILT_IN_TYPES, check_coefficients, newton_schulz
 from optimizers.rule import (
     Rule,
     Scalar,
@@ -96,6 +96,7 @@ class MatrixOptimizer(RuleOptimizer):
         group["momentum"] = check_fraction("momentum", group["momentum"])
         check_choice("fp32_matmul_prec", group["fp32_matmul_prec"], MATMUL_PRECISIONS)
         check_choice("scale_mode", group["scale_mode"], SCALE_MODES)
+        check_choice("coefficient_type", group["coefficient_type"], BUILT_IN_TYPES)
         check_coefficients(check_count("num_ns_steps", group["num_ns_steps"]), group["coefficient_type"])
         group["extra_scale_factor"] = check_at_least("extra_scale_factor", group["extra_scale_factor"], 0)
 

@@ -61,7 +61,8 @@ CUBIC5: tuple[Coefficients, ...] = (
     (2.2230472, -0.9630650, 0),
 )
 
-COEFFICIENT_TYPES = (*CYCLED, *LAST_REPEATED, "cubic5", "custom")
+BUILT_IN_TYPES = (*CYCLED, *LAST_REPEATED, "cubic5")
+COEFFICIENT_TYPES = (*BUILT_IN_TYPES, "custom")
 
 
 def newton_schulz(

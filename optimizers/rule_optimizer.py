@@ -16,6 +16,7 @@ from torch.optim.optimizer import ParamsT
 from optimizers.rule import WEIGHT_DECAY_METHODS, Rule, apply_rule, check_at_least, check_choice
 
 PIECE_SIZE = 2**18  # 1 MiB in float32: of 2^13 to 2^22 the fastest, for one thread as for two
+ACCELERATOR_PIECE_SIZE = 2**24  # there a kernel's launch costs more than a miss of the cache
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -105,7 +106,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             rule = self.rule_for(param, group)
             if rule not in rules:
                 rules.append(rule)
-            large = param.numel() >= PIECE_SIZE or rule.layout == "single" or not param.is_contiguous()
+            large = param.numel() >= _piece_size(param) or rule.layout == "single" or not param.is_contiguous()
             shape = tuple(param.shape) if rule.layout == "stack" else ()
             alone = id(param) if large else 0
             step = self.state[param].get("step", 0)
@@ -116,10 +117,14 @@ class RuleOptimizer(torch.optim.Optimizer):
                 yield _Bucket(rules[key[0]], joined, [self.state[param] for param in joined])
 
 
+def _piece_size(tensor: Tensor) -> int:
+    return PIECE_SIZE if tensor.device.type == "cpu" else ACCELERATOR_PIECE_SIZE
+
+
 def _cut_into_pieces(params: list[Tensor]) -> Iterator[list[Tensor]]:
     piece: list[Tensor] = []
     for param in params:
-        if piece and sum(p.numel() for p in piece) + param.numel() > PIECE_SIZE:
+        if piece and sum(p.numel() for p in piece) + param.numel() > _piece_size(param):
             yield piece
             piece = []
         piece.append(param)
@@ -168,7 +173,7 @@ class _Bucket:
         tensors = [param, _grad(param), *(state[name] for name in self.names)]
         pieces: Iterator[tuple[Tensor, ...]] = iter([tuple(tensors)])
         if self.rule.layout == "flat" and all(tensor.is_contiguous() for tensor in tensors):
-            pieces = zip(*(tensor.view(-1).split(PIECE_SIZE) for tensor in tensors), strict=True)
+            pieces = zip(*(tensor.view(-1).split(_piece_size(param)) for tensor in tensors), strict=True)
         for piece_param, piece_grad, *piece_state in pieces:
             apply_rule(self.rule, piece_param, piece_grad, piece_state, group, state["step"])
 

@@ -237,7 +237,7 @@ def test_decay_comes_before_the_update(method, decay):
         ({"weight_decay": -1}, "weight_decay=-1"),
         ({"num_ns_steps": 0}, "num_ns_steps=0"),
         ({"coefficient_type": "cubic5", "num_ns_steps": 4}, "exactly 5 steps"),
-        ({"coefficient_type": "custom"}, "custom_coefficient_sets"),
+        ({"coefficient_type": "custom"}, "coefficient_type='custom': expected one of simple, "),
         ({"coefficient_type": "nope"}, "coefficient_type='nope': expected one of"),
         ({"scale_mode": "nope"}, "scale_mode='nope': expected one of " + ", ".join(SCALE_MODES)),
         ({"fp32_matmul_prec": "high"}, "fp32_matmul_prec='high': expected one of " + ", ".join(MATMUL_PRECISIONS)),
