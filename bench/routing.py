@@ -114,11 +114,17 @@ def check_optimizer(config: OptimizerConfig) -> None:
         check_optimizer(config.rest)
 
 
-def _build_route(config: OptimizerConfig, params: Mapping[str, nn.Parameter], labels: Mapping[str, str]) -> Route:
+def find_optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]:
+    """The class that a configuration names. Raises ConfigError if there is none, or if it lacks one of the options."""
     optimizer_class = locate(config.target, f"{config.path}._target_")
     if not (inspect.isclass(optimizer_class) and issubclass(optimizer_class, torch.optim.Optimizer)):
         raise ConfigError(f"{config.path}._target_", config.target, "expected a subclass of torch.optim.Optimizer")
     bind_options(optimizer_class, config.hyperparameters, config.path)
+    return optimizer_class
+
+
+def _build_route(config: OptimizerConfig, params: Mapping[str, nn.Parameter], labels: Mapping[str, str]) -> Route:
+    optimizer_class = find_optimizer_class(config)
     decayed = [param for name, param in params.items() if labels[name] != "vector"]
     vectors = [param for name, param in params.items() if labels[name] == "vector"]
     groups: list[dict[str, Any]] = [{"params": decayed}]

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -17,7 +16,7 @@ from bench.check.suite import FAIL, make_table, run_checks
 from bench.cli import config_dirs, explain, find_conf_dir
 from bench.config import OptimizerConfig, parse_optimizer
 from bench.errors import ConfigError
-from bench.importing import bind_options, locate
+from bench.routing import check_optimizer, find_optimizer_class
 
 USAGE = """\
 usage: python -m bench.check optimizer=NAME [optimizer.KEY=VALUE ...] [--config-dir DIR]
@@ -37,14 +36,8 @@ def compose_optimizer(overrides: Sequence[str], own_dirs: Sequence[Path]) -> Opt
 
 def make_subject(config: OptimizerConfig) -> Subject:
     """The factory of a configured optimizer. Raises ConfigError for what its class refuses."""
-    optimizer_class = locate(config.target, "optimizer._target_")
-    if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer)):
-        raise ConfigError("optimizer._target_", config.target, "expected a subclass of torch.optim.Optimizer")
-    bind_options(optimizer_class, config.hyperparameters, "optimizer")
-    try:
-        optimizer_class([torch.nn.Parameter(torch.zeros(2, 2))], **config.hyperparameters)
-    except (ValueError, TypeError) as error:
-        raise ConfigError("optimizer", config.name, str(error)) from error
+    check_optimizer(config)
+    optimizer_class = find_optimizer_class(config)
     return Subject(lambda params: optimizer_class(params, **config.hyperparameters), config.needs_closure)
 
 
