@@ -56,7 +56,7 @@ def test_submitit_job_of_a_mistaken_command_ends_in_one_line(tmp_path: Path) -> 
 
 
 def test_optuna_minimises_the_final_validation_loss(tmp_path: Path) -> None:
-    args = command_with("hydra/sweeper=optuna", "hydra_optuna_sweeper")
+    args = command_with("hydra/sweeper=tpe", "hydra_optuna_sweeper")
     done = run([re.sub("n_trials=30", "n_trials=4", arg) for arg in args], tmp_path)
     assert done.returncode == 0, done.stderr
     losses = {run["config"]["optimizer"]["lr"]: run["summary"]["final_val_loss"] for run in read_runs(tmp_path)}
@@ -65,3 +65,13 @@ def test_optuna_minimises_the_final_validation_loss(tmp_path: Path) -> None:
     result = yaml.safe_load(file.read_text())
     assert result["best_value"] == pytest.approx(min(losses.values()))
     assert losses[result["best_params"]["optimizer.lr"]] == min(losses.values())
+
+
+def test_slurm_preset_is_submitits_launcher_with_one_gpu_a_job(tmp_path: Path) -> None:
+    if find_spec("hydra_plugins.hydra_submitit_launcher") is None:
+        pytest.skip("hydra_submitit_launcher is not installed: an optional extra")
+    done = run(["-m", "bench", "hydra/launcher=slurm", "hydra.launcher.partition=gpu", "--cfg", "hydra"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    launcher = yaml.safe_load(done.stdout)["hydra"]["launcher"]
+    assert launcher["_target_"].endswith("SlurmLauncher")
+    assert (launcher["partition"], launcher["gpus_per_node"]) == ("gpu", 1)
