@@ -1,7 +1,10 @@
 """Signals as a wish that the training loop grants at its next step."""
 
+import os
 import signal
 import threading
+from collections.abc import Iterable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -11,10 +14,12 @@ class StopSignal:
 
     Attributes:
         number: the signal that came, or None. The conventional exit code is 128 + number.
+        followers: ids of worker processes, which are sent SIGTERM as well.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.followers: Iterable[int] = ()
 
     def __enter__(self) -> Self:
         self._previous = {}
@@ -33,3 +38,6 @@ class StopSignal:
         if self.number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
+        for process in list(self.followers):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGTERM)

@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import torch
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.externals.loky import get_reusable_executor, wait
 
 from bench.config import SessionConfig
 from bench.display import Display
+from bench.errors import JobFailedError
 from bench.execution import PackRunner, Run
 from bench.interrupt import StopSignal
 from bench.loading import load_task
@@ -26,42 +29,56 @@ def run_packs(packs: Sequence[Pack], plan: Plan, workers: int, display: Display,
         for run in runs:
             display.trial_ended(run)
             yield run
-        if stop.number is not None:
-            return
 
 
 def _run_here(packs: Sequence[Pack], plan: Plan, display: Display, stop: StopSignal) -> Iterator[list[Run]]:
     runner = PackRunner(Store(plan.session.results_dir), plan.session.tracker, [display], stop)
     for pack in packs:
+        if stop.number is not None:
+            return
         config = pack.trials[0].config
         yield runner.run(pack, plan.tasks.get(config.task, config.device))
 
 
 def _run_in_workers(packs: Sequence[Pack], plan: Plan, workers: int, stop: StopSignal) -> Iterator[list[Run]]:
     """Spread packs over processes. A worker that dies costs the packs in flight, which are tried once more."""
-    left = {id(pack): pack for pack in packs}
+    left = dict(enumerate(packs))
     for attempt in (1, 2):
-        parallel = Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered", batch_size=1)
-        threads = max(1, torch.get_num_threads() // workers)
-        tasks = [
-            delayed(_work)(key, pack, plan.session, threads, order) for order, (key, pack) in enumerate(left.items())
-        ]
         try:
-            for key, runs in parallel(tasks):
-                left = {other: pack for other, pack in left.items() if other != key}
-                yield runs
+            yield from _run_once_in_workers(left, plan.session, workers, stop)
             return
-        except TerminatedWorkerError:
+        except BrokenProcessPool:
+            if stop.number is not None:
+                return
             if attempt == 2:
-                raise
+                raise JobFailedError(f"a worker died twice: {len(left)} packs are not trained") from None
             log.warning("a worker died: training its packs once more")
 
 
-def _work(key: int, pack: Pack, session: SessionConfig, num_threads: int, order: int) -> tuple[int, list[Run]]:
+def _run_once_in_workers(
+    left: dict[int, Pack], session: SessionConfig, workers: int, stop: StopSignal
+) -> Iterator[list[Run]]:
+    """Train the packs that are `left`, by number, and take out those that are done. A stop lets those in flight end."""
+    executor = get_reusable_executor(max_workers=workers)
+    threads = max(1, torch.get_num_threads() // workers)
+    waiting = list(left)
+    running: dict[Any, int] = {}
+    while running or (waiting and stop.number is None):
+        while waiting and len(running) < workers and stop.number is None:
+            number = waiting.pop(0)
+            running[executor.submit(_work, left[number], session, threads, number)] = number
+        stop.followers = executor._processes
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            runs = future.result()
+            del left[running.pop(future)]
+            yield runs
+
+
+def _work(pack: Pack, session: SessionConfig, num_threads: int, number: int) -> list[Run]:
     torch.set_num_threads(num_threads)
     config = pack.trials[0].config
     if config.device == "cuda":
-        torch.cuda.set_device(order % torch.cuda.device_count())
+        torch.cuda.set_device(number % torch.cuda.device_count())
     with StopSignal() as stop:
         runner = PackRunner(Store(session.results_dir), session.tracker, [], stop)
-        return key, runner.run(pack, load_task(config.task, config.device))
+        return runner.run(pack, load_task(config.task, config.device))

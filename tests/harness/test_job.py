@@ -135,3 +135,29 @@ def test_a_thousand_cells_are_a_thousand_readable_runs(mapping: Mapping) -> None
     assert time.perf_counter() - started < 60
     assert len(stored(Path(composed["results_dir"]))) == 1000
     assert len(losses(Path(composed["results_dir"]))) == 1000
+
+
+def test_a_killed_worker_costs_its_pack_which_is_tried_again(small: Small, tmp_path: Path) -> None:
+    sweep = [
+        "sweep=seeds",
+        "sweep.axes.seed=[range,0,6]",
+        "pack_size=3",
+        "workers=2",
+        "tracker=none",
+        "results_dir=out",
+    ]
+    command = [sys.executable, "-m", "bench", *small("mlp"), "task.steps=3000", "task.eval_every=1000", *sweep]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    workers: list[str] = []
+    deadline = time.monotonic() + 60
+    while len(workers) < 2 and process.poll() is None and time.monotonic() < deadline:
+        listed = subprocess.run(
+            ["pgrep", "-f", "-P", str(process.pid), "loky"], capture_output=True, text=True, check=False
+        )
+        workers = listed.stdout.split()
+        time.sleep(0.1)
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "a worker died" in err
+    assert [run["status"] for run in stored(tmp_path / "out").values()] == ["completed"] * 6
