@@ -3,10 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
-
-import torch
 
 from bench.calibration import Calibration
 from bench.display import Display
@@ -14,8 +11,9 @@ from bench.errors import JobFailedError
 from bench.execution import Run
 from bench.interrupt import StopSignal
 from bench.objective import cell_of, objective_of, rank_cells
-from bench.packing import Pack, cut_into_packs, group_by_structure, reason_alone
+from bench.packing import Pack
 from bench.planning import Plan, make_plan, with_cell
+from bench.sizing import choose_packs, choose_workers
 from bench.store import Store
 from bench.sweep import SweepConfig
 from bench.tables import print_plan, print_summary
@@ -23,7 +21,6 @@ from bench.tracker import track_sweep
 from bench.workers import run_packs
 
 log = logging.getLogger(__name__)
-WORKER_START_SECONDS = 5.0  # imports and loading the data, in a worker
 
 
 def run_job(mapping: Mapping[str, Any]) -> float:
@@ -76,46 +73,6 @@ def _confirm(mapping: Mapping[str, Any], sweep: SweepConfig, runs: list[Run]) ->
         "fresh_seeds": [],
     }
     return run_job({**with_cell(mapping, cell_of(best[0])), "sweep": fresh})
-
-
-def choose_packs(plan: Plan, calibration: Calibration) -> tuple[list[Pack], float]:
-    """The packs that train what is missing, and the seconds that they will take by what was measured."""
-    packs: list[Pack] = []
-    seconds = 0.0
-    for trials in group_by_structure(plan.missing):
-        config = trials[0].config
-        if len(trials) == 1:
-            packs += cut_into_packs(trials, 1)
-            continue
-        task = plan.tasks.get(config.task, config.device)
-        alone = calibration.step_cost(task, trials[0])
-        size, trial_step_seconds = plan.session.pack_size or 1, alone.seconds
-        if plan.session.pack_size is None and reason_alone(config.optimizer) is None:
-            size, pack_step_seconds = calibration.pack_size(task, trials)
-            trial_step_seconds = pack_step_seconds / size
-        packs += [replace(pack, alone_step_seconds=alone.seconds) for pack in cut_into_packs(trials, size)]
-        seconds += len(trials) * config.task.steps * trial_step_seconds
-    return packs, seconds
-
-
-def choose_workers(plan: Plan, packs: list[Pack], seconds: float, calibration: Calibration) -> int:
-    """How many processes train packs side by side: as asked for, or one per GPU, or on a CPU what measures best.
-
-    On a CPU, one-thread workers beat one process with all threads where packs use the threads badly, and where what
-    they save pays for starting them.
-    """
-    if plan.session.workers is not None:
-        return min(plan.session.workers, max(1, len(packs)))
-    if len(packs) < 2:
-        return 1
-    config = packs[0].trials[0].config
-    if torch.device(config.device).type == "cuda":
-        return min(torch.cuda.device_count(), len(packs))
-    num_threads = torch.get_num_threads()
-    if num_threads < 2 or seconds < 2 * WORKER_START_SECONDS:
-        return 1
-    gain = calibration.one_thread_cost(plan.tasks.get(config.task, config.device), packs[0].trials) / num_threads
-    return num_threads if seconds * gain + WORKER_START_SECONDS < seconds else 1
 
 
 def _trial_steps(packs: list[Pack]) -> int:
