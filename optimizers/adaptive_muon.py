@@ -61,29 +61,30 @@ def calculate_adaptive_muon_update(
 
 
 def adapt_adamuon(orthogonal: Tensor, moment2: Tensor, beta2: Scalar, eps: Scalar) -> Tensor:
-    r"""Element-wise: $V = \beta_2 V + (1 - \beta_2) O^2$, then $O / (\sqrt V + \epsilon)$ (algorithm 1)."""
+    r"""By element, in place: $V = \beta_2 V + (1 - \beta_2) O^2$, then $O / (\sqrt V + \epsilon)$ (algorithm 1)."""
     ema_(moment2, orthogonal * orthogonal, beta2)
-    return orthogonal / moment2.sqrt().add_(eps)
+    return orthogonal.div_(moment2.sqrt().add_(eps))
 
 
 def adapt_normuon(orthogonal: Tensor, moment2: Tensor, beta2: Scalar, eps: Scalar) -> Tensor:
-    r"""By row, or by column of a wide matrix; the update keeps O's Frobenius norm (algorithm 1).
+    r"""By row, or by column of a wide matrix, in place; the update keeps O's Frobenius norm (algorithm 1).
 
     $$V = \beta_2 V + (1 - \beta_2) \mathrm{mean}(O^2), \quad U = O / \sqrt{\max(V, \epsilon)}, \quad
       U \|O\|_F / \max(\|U\|_F, \epsilon)$$
     """
+    norm = _frobenius_norm(orthogonal)
     ema_(moment2, (orthogonal * orthogonal).mean(_averaged_axis(orthogonal), keepdim=True), beta2)
-    update = orthogonal * _at_least(moment2, eps).rsqrt()
-    return update.mul_(_frobenius_norm(orthogonal) / _at_least(_frobenius_norm(update), eps))
+    update = orthogonal.mul_(_at_least(moment2, eps).rsqrt())
+    return update.mul_(norm / _at_least(_frobenius_norm(update), eps))
 
 
 def adapt_namo(
     orthogonal: Tensor, moment2: Tensor, beta2: Scalar, eps: Scalar, grad: Tensor, direction: Tensor
 ) -> Tensor:
-    r"""By matrix: $v = \beta_2 v + (1 - \beta_2) \|G\|_F^2$, then $O \|D\|_F / (\sqrt v + \epsilon)$ (algorithm 1)."""
+    r"""By matrix, in place: $v = \beta_2 v + (1 - \beta_2) \|G\|_F^2$, then $O \|D\|_F / (\sqrt v + \epsilon)$."""
     ema_(moment2, (grad * grad).sum((-2, -1)), beta2)
     denominator = moment2.sqrt().add_(eps)[..., None, None]
-    return orthogonal * (_frobenius_norm(direction) / denominator)
+    return orthogonal.mul_(_frobenius_norm(direction) / denominator)
 
 
 def _frobenius_norm(matrix: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def momentum_direction_(momentum_buffer: Tensor, grad: Tensor, momentum: Scalar,
 def orthogonalize(direction: Tensor, fp32_matmul_prec: str, coefficient_type: str, num_ns_steps: int) -> Tensor:
     """`newton_schulz` of `[..., rows, cols]` in bfloat16 (`medium`) or its own dtype (`highest`), a new tensor."""
     x = direction.to(torch.bfloat16) if fp32_matmul_prec == "medium" else direction
-    return newton_schulz(x, num_ns_steps, coefficient_type).to(direction.dtype)
+    return newton_schulz(x, num_ns_steps, coefficient_type).contiguous().to(direction.dtype)
 
 
 def matrix_scale(matrix: Tensor, scale_mode: str) -> float:

@@ -2,16 +2,18 @@
 
     python scripts/step_cost.py [--repeats 60] [--threads N] [--device cpu] [--out results/reference/step_cost]
 
-Every repeat takes one timed step of every optimizer in turn, so that all see the same machine; the median counts, and
-the fastest step tells how much other work on the machine has added to it. Between two steps of one optimizer the others
-have used the cache, as forward and backward passes would have. Peers that are not installed are left out. Optimizers of
-one algorithm compute the same, but for AdaMuon's scale and for what heavyball does to gradients on the way.
+Every repeat takes one timed step of every optimizer in a random order, so that all see the same machine. The median
+counts; that of the process's own CPU time tells how much other work on the machine has added to it. Between two steps
+of one optimizer the others have used the cache, as forward and backward passes would have. Peers that are not installed
+are left out. Optimizers of one algorithm compute the same, but for AdaMuon's scale and for what heavyball does to
+gradients on the way.
 """
 
 import argparse
 import csv
 import importlib.metadata
 import platform
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +33,7 @@ from tasks.gpt_nano import GPT
 Params = list[nn.Parameter]
 Build = Callable[[Params], torch.optim.Optimizer]
 Shape = tuple[int, ...]
+Step = Callable[[], tuple[float, float]]
 NUM_WARMUP = 5
 GPT2_BLOCKS = 2
 FLOOR = """\
@@ -50,14 +53,15 @@ GPT2_BLOCK: list[Shape] = [
 
 
 class Row(NamedTuple):
-    """One optimizer on one model: median and fastest milliseconds of a step, and the median's ratio to ours."""
+    """One optimizer on one model: median milliseconds of a step, of its CPU time, and the ratio of both to ours."""
 
     model: str
     algorithm: str
     optimizer: str
     ms: float
-    fastest_ms: float
+    cpu_ms: float
     times_ours: float
+    cpu_times_ours: float
 
 
 def models() -> dict[str, tuple[list[Shape], list[Shape]]]:
@@ -109,8 +113,8 @@ def _heavyball() -> Iterator[tuple[str, str, Build]]:
     yield "Muon", "heavyball", partial(heavyball.Muon, nesterov=True)
 
 
-def make_step(build: Build, shapes: Sequence[Shape], device: torch.device) -> Callable[[], float]:
-    """A function that takes one step on random parameters and gradients and returns its seconds."""
+def make_step(build: Build, shapes: Sequence[Shape], device: torch.device) -> Step:
+    """A function that takes one step on random parameters and gradients and returns its seconds and its CPU seconds."""
     params = [nn.Parameter(torch.randn(shape, device=device) * 0.02) for shape in shapes]
     grads = [torch.randn_like(param) for param in params]
     optimizer = build(params)
@@ -119,24 +123,24 @@ def make_step(build: Build, shapes: Sequence[Shape], device: torch.device) -> Ca
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    def step() -> float:
+    def step() -> tuple[float, float]:
         for param, grad in zip(params, grads, strict=True):
             param.grad = grad  # heavyball drops it
         synchronize()
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         optimizer.step()
         synchronize()
-        return time.perf_counter() - start
+        return time.perf_counter() - start, time.process_time() - cpu_start
 
     return step
 
 
 def measure(
     builds: dict[str, Build], shapes: Sequence[Shape], args: argparse.Namespace
-) -> dict[str, tuple[float, float]]:
-    """Median and fastest milliseconds of a step by name; an optimizer that cannot run here is told and left out."""
+) -> dict[str, tuple[float, ...]]:
+    """Median milliseconds of a step and of its CPU time; an optimizer that cannot run here is told and left out."""
     device = torch.device(args.device)
-    steps: dict[str, Callable[[], float]] = {}
+    steps: dict[str, Step] = {}
     for name, build in builds.items():
         try:
             steps[name] = make_step(build, shapes, device)
@@ -144,11 +148,12 @@ def measure(
                 steps[name]()
         except Exception as error:  # a peer's own fault must not cost the others their figures
             print(f"  {name}: left out, {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
-    times: dict[str, list[float]] = {name: [] for name in steps}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    order = random.Random(0)
     for _ in range(args.repeats):
-        for name, step in steps.items():
-            times[name].append(step())
-    return {name: (median(own) * 1e3, min(own) * 1e3) for name, own in times.items()}
+        for name in order.sample(list(steps), len(steps)):
+            times[name].append(steps[name]())
+    return {name: tuple(median(column) * 1e3 for column in zip(*own, strict=True)) for name, own in times.items()}
 
 
 def run(args: argparse.Namespace) -> list[Row]:
@@ -159,8 +164,9 @@ def run(args: argparse.Namespace) -> list[Row]:
         for algorithm in dict.fromkeys(algorithm for algorithm, _, _ in everything):
             builds = {name: build for own, name, build in everything if own == algorithm}
             results = measure(builds, all_shapes if algorithm == "AdamW" else matrices, args)
-            for name, (ms, fastest) in results.items():
-                row = Row(model, algorithm, name, ms, fastest, ms / results["ours"][0])
+            our_ms, our_cpu_ms = results["ours"]
+            for name, (ms, cpu_ms) in results.items():
+                row = Row(model, algorithm, name, ms, cpu_ms, ms / our_ms, cpu_ms / our_cpu_ms)
                 print(f"{model:<26} {algorithm:<8} {name:<18} {ms:9.3f} ms  {row.times_ours:6.2f} x ours", flush=True)
                 rows.append(row)
     return rows
@@ -174,10 +180,11 @@ def write(rows: Sequence[Row], args: argparse.Namespace) -> None:
         writer.writerow(Row._fields)
         writer.writerows([*row[:3], *(f"{number:.4f}" for number in row[3:])] for row in rows)
     lines = ["# What one optimizer step costs", "", *_conditions(args), ""]
-    lines += ["| model | algorithm | optimizer | ms per step | fastest | times ours |", "|---|---|---|---:|---:|---:|"]
+    lines += ["| model | algorithm | optimizer | ms per step | times ours | CPU ms per step | times ours |"]
+    lines += ["|---|---|---|---:|---:|---:|---:|"]
     lines += [
-        f"| {row.model} | {row.algorithm} | {row.optimizer} | {row.ms:.3f} | {row.fastest_ms:.3f} "
-        f"| {row.times_ours:.2f} |"
+        f"| {row.model} | {row.algorithm} | {row.optimizer} "
+        f"| {row.ms:.3f} | {row.times_ours:.2f} | {row.cpu_ms:.3f} | {row.cpu_times_ours:.2f} |"
         for row in rows
     ]
     lines += ["", FLOOR]
