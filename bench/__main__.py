@@ -43,6 +43,11 @@ def main() -> None:
         sys.exit(_tell(str(error), 1))
     except KeyboardInterrupt:
         sys.exit(_tell("stopped at once", 130))
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "submitit":
+            raise
+        line = str(error).rstrip().splitlines()[-1]  # what the job itself has told on its stderr
+        sys.exit(_tell(line.removeprefix("error: "), 2 if line.startswith("error: ") else 1))
 
 
 def _tell(text: str, code: int) -> int:

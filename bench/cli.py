@@ -84,6 +84,8 @@ def explain(error: Exception, args: Sequence[str]) -> str:
 
 def _explain_missing_key(key: str, args: Sequence[str]) -> ConfigError:
     """Name the nearest key, or the optimizer's signature where it has no such option."""
+    if key.startswith("sweep.axes."):
+        return ConfigError.of_line(f"{key}: this sweep has no such axis; write +{key}=... to add it")
     given = {name.lstrip("+~"): value for name, _, value in (arg.partition("=") for arg in args)}
     node: Any = _compose_groups(args)
     optimizer = node.get("optimizer") if isinstance(node, DictConfig) else None

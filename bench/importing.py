@@ -1,21 +1,37 @@
 """Importing what a `_target_` names, and checking options against its signature before anything is built."""
 
+import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
-
-from hydra.utils import get_object
 
 from bench.errors import ConfigError, UnknownKeyError
 
 
 def locate(path: str, key: str) -> Any:
     """The object at a dotted import path. Raises ConfigError, naming `key`, if there is none."""
+    module, _, name = path.rpartition(".")
     try:
-        return get_object(path)
+        return getattr(importlib.import_module(module), name)
     except Exception as error:  # an import runs foreign code: whatever it raises is told in one line
-        cause = error.__cause__ or error
-        raise ConfigError(key, path, f"cannot be imported: {type(cause).__name__}: {cause}") from error
+        text = f"cannot be imported: {type(error).__name__}: {error}{_how_to_install(error)}"
+        raise ConfigError(key, path, text) from error
+
+
+def _how_to_install(error: Exception) -> str:
+    """The optional extra that brings a missing package, where our own metadata name one."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    package = error.name.partition(".")[0].replace("_", "-")
+    try:
+        requirements = requires("fairstep") or []
+    except PackageNotFoundError:
+        return ""
+    text = "\n".join(requirements).replace("_", "-")
+    extra = re.search(rf"^{re.escape(package)}\b.*extra == ['\"](?!dev)(.+?)['\"]", text, re.MULTILINE)
+    return f"; pip install fairstep[{extra[1]}]" if extra else ""
 
 
 def bind_options(function: Callable[..., Any], options: Mapping[str, Any], path: str, num_positional: int = 1) -> None:
@@ -25,15 +41,27 @@ def bind_options(function: Callable[..., Any], options: Mapping[str, Any], path:
         UnknownKeyError: an option that it does not have.
         ConfigError: an option that it needs and that is missing.
     """
-    parameters = list(inspect.signature(function).parameters.values())[num_positional:]
-    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    named = {p.name: p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    named = _named_parameters(function)
+    for name in list(named)[:num_positional]:
+        del named[name]
     for name, value in options.items():
-        if name not in named and not open_ended:
+        if name not in named:
             raise UnknownKeyError(f"{path}.{name}", value, named, owner=signature_text(function))
     for name, parameter in named.items():
         if parameter.default is parameter.empty and name not in options:
             raise ConfigError(f"{path}.{name}", None, f"{signature_text(function)} needs this option")
+
+
+def _named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Parameters that can be given by name; those of the base class too where a class hands `**kwargs` on to it."""
+    named: dict[str, inspect.Parameter] = {}
+    for level in inspect.getmro(function) if inspect.isclass(function) else (function,):
+        parameters = inspect.signature(level).parameters.values()
+        own = {p.name: p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+        named = {**{name: p for name, p in own.items() if p.default is not p.empty}, **named} if named else own
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return named
 
 
 def signature_text(function: Callable[..., Any]) -> str:
@@ -44,4 +72,4 @@ def signature_text(function: Callable[..., Any]) -> str:
 
 def accepts(function: Callable[..., Any], name: str) -> bool:
     """Whether the function has a parameter of this name."""
-    return name in inspect.signature(function).parameters
+    return name in _named_parameters(function)

@@ -85,7 +85,7 @@ def _make_trials(mapping: Mapping[str, Any], cells: list[Cell], sweep: SweepConf
         config = parse_trial(with_cell(mapping, cell))
         task = tasks.get(config.task, config.device)
         _check_once(config, checked)
-        in_sweep = sweep.name if sweep.name != "none" else None
+        in_sweep = None if not cell else "grid" if sweep.name == "none" else sweep.name
         trials.append(Trial(config, task.fingerprint, in_sweep, cell))
     return trials
 

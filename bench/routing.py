@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 from bench.config import OptimizerConfig
 from bench.diagnostics import Probe
@@ -101,8 +102,8 @@ class RoutedOptimizer:
 
     def state_bytes(self) -> int:
         """Bytes of all state tensors."""
-        states = (state for route in self.routes for state in route.optimizer.state.values())
-        tensors = (value for state in states for value in state.values() if isinstance(value, Tensor))
+        leaves, _ = tree_flatten([dict(route.optimizer.state) for route in self.routes])
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
@@ -134,7 +135,7 @@ def _build_route(config: OptimizerConfig, params: Mapping[str, nn.Parameter], la
         groups[0]["params"] = list(params.values())
     try:
         optimizer = optimizer_class([group for group in groups if group["params"]], **config.hyperparameters)
-    except (ValueError, TypeError, AssertionError, RuntimeError) as error:
+    except Exception as error:  # foreign code: whatever it raises is told in one line
         raise _refusal(config, optimizer_class, str(error)) from error
     return Route(optimizer, {id(param): name for name, param in params.items()})
 

@@ -40,7 +40,7 @@ class Store:
             checksum = run["files"]["metrics.parquet"]
             whole = run["schema_version"] == SCHEMA_VERSION and run["run_id"] == trial.run_id
             if whole and run["status"] in FINISHED and _sha256(folder / "metrics.parquet") == checksum:
-                return {**run, "folder": str(folder)}
+                return {**run, "sweep": _describe_sweep(trial), "folder": str(folder)}
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return None
@@ -82,7 +82,7 @@ def _describe(trial: Trial, record: Record, metrics_checksum: str) -> dict[str, 
         "seed": trial.config.seed,
         "config": trial.config.mapping,
         "fingerprint": trial.fingerprint,
-        "sweep": None if trial.sweep is None else {"name": trial.sweep, "cell": dict(trial.cell)},
+        "sweep": _describe_sweep(trial),
         "summary": record.summary(),
         "pack": {"size": record.pack_size, "shared_timing": record.pack_size > 1},
         "environment": describe_environment(trial.config.device),
@@ -90,6 +90,10 @@ def _describe(trial: Trial, record: Record, metrics_checksum: str) -> dict[str, 
     }
     finite: dict[str, Any] = _without_non_finite(run)
     return finite
+
+
+def _describe_sweep(trial: Trial) -> dict[str, Any] | None:
+    return None if trial.sweep is None else {"name": trial.sweep, "cell": dict(trial.cell)}
 
 
 def _without_non_finite(value: Any) -> Any:

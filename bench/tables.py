@@ -37,7 +37,7 @@ def _run_table(run: Run) -> Table:
     sign = "<=" if target["mode"] == "min" else ">="
     table = Table(title=f"{run['config']['optimizer']['name']} on {run['config']['task']['name']}: {run['status']}")
     table.add_column("figure")
-    table.add_column("value", justify="right")
+    table.add_column("value", justify="right", overflow="fold")
     figures = {
         "final validation loss": _number(summary.get("final_val_loss")),
         "best validation loss": f"{_number(summary['best_val_loss'])} at step {summary['best_step']}",

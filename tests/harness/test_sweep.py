@@ -14,7 +14,15 @@ SPACE = {"lr": {"low": 1e-4, "high": 1e-1, "scale": "log"}, "momentum": {"low": 
 
 
 def cells(axes: dict[str, Any], absent: frozenset[str] = frozenset(), **changes: Any) -> list[dict[str, Any]]:
-    mapping = {"name": "test", "axes": axes, "optional": [], "exclude": [], "search": None, **changes}
+    mapping = {
+        "name": "test",
+        "axes": axes,
+        "optional": [],
+        "exclude": [],
+        "search": None,
+        "fresh_seeds": [],
+        **changes,
+    }
     return expand(parse_sweep(mapping), SPACE, absent)
 
 
