@@ -46,12 +46,14 @@ def calculate_adam_update(
     beta1, beta2 = betas
     ema_(exp_avg, grad, beta1)
     ema_(exp_avg_sq, grad * grad, beta2)
-    denominator = (exp_avg_sq / bias_correction(beta2, step, correct_bias)).sqrt_().add_(eps)
-    correction1 = bias_correction(beta1, step, correct_bias)
+    correction1, correction2 = bias_correction(beta1, step, correct_bias), bias_correction(beta2, step, correct_bias)
+    numerator = exp_avg
     if nesterov:
-        ahead = exp_avg * (beta1 / bias_correction(beta1, step + 1, correct_bias))
-        return ahead.add_(grad * ((1 - beta1) / correction1)).div_(denominator)
-    return (exp_avg / correction1).div_(denominator)
+        ahead = beta1 * correction1 / bias_correction(beta1, step + 1, correct_bias)
+        numerator = (exp_avg * ahead).add_(grad * (1 - beta1))
+    # The correction of m, moved into the denominator, costs no pass over the data; nor does a second buffer.
+    denominator = exp_avg_sq.sqrt().mul_(correction1 / correction2**0.5).add_(correction1 * eps)
+    return denominator.reciprocal_().mul_(numerator)
 
 
 class Adam(RuleOptimizer):
