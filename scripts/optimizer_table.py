@@ -4,8 +4,7 @@
 
 Trains one by one, so that a step's time is its own: once to the end for the losses, then in rounds of short runs of
 everything in turn, so that all see the same machine. Times are compared with AdamW's of the same round, and the median
-round counts. Exits 1 where an optimizer misses 90 % validation accuracy on mlp or the loss of a bigram count model on
-gpt_nano.
+round counts. Exits 1 where an optimizer misses 90 % accuracy on mlp or the loss of a bigram count model on gpt_nano.
 """
 
 import argparse
