@@ -58,7 +58,8 @@ def _named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Paramet
     for level in inspect.getmro(function) if inspect.isclass(function) else (function,):
         parameters = inspect.signature(level).parameters.values()
         own = {p.name: p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-        named = {**{name: p for name, p in own.items() if p.default is not p.empty}, **named} if named else own
+        inherited = {name: p for name, p in own.items() if name not in named and p.default is not p.empty}
+        named = {**named, **inherited} if named else own
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
     return named
