@@ -1,8 +1,8 @@
 """K trials of one structure trained as one batched model.
 
 Parameters, gradients and optimizer state of all trials live in buffers `[K, ...]`, laid out so that one call of an
-update rule under `vmap` updates everything that the rule's layout lets share a call: element-wise rules see one row per
-trial, matrix rules a stack of same-shape matrices. Losses, updates and metrics of a trial never touch another's.
+update rule updates everything that the rule's layout lets share a call: element-wise rules see one row per trial,
+matrix rules a stack of same-shape matrices. Losses, updates and metrics of a trial never touch another's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.allocator import keep_freed_memory
+from bench.attention import JoinedAttention
 from bench.clock import StepClock
 from bench.config import TrialConfig
 from bench.diagnostics import diagnose
@@ -86,8 +86,7 @@ class Ensemble:
             return functional_call(self.caller, named, (lambda model: function(model, own_batch),))
 
         in_dims = (0, None if batch is None else 0)
-        # fused attention kernels have no batching rule: vmap would run them trial by trial
-        with autocast(self.trial), sdpa_kernel(SDPBackend.MATH):
+        with autocast(self.trial), JoinedAttention():
             return torch.vmap(call_one, in_dims=in_dims)(self.optimizer.params, batch)
 
     def diagnose(self) -> Mapping[str, Tensor]:

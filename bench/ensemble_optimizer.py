@@ -1,4 +1,7 @@
-"""The optimizers of K trials as one: the very same update rules, under `vmap`, on buffers with a leading axis K."""
+"""The optimizers of K trials as one: the very same update rules on buffers with a leading axis K.
+
+Element-wise rules take the buffers as they are, with hyperparameters that broadcast; all others run under `vmap`.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from bench.diagnostics import Probe
 from bench.routing import RoutedOptimizer
@@ -146,7 +150,11 @@ class _Bucket:
             return param
 
         self.last_lr = self.numbers["lr"] * lr_factor
-        torch.vmap(apply)(self.param, self.grad, self.state, {**self.numbers, "lr": self.last_lr})
+        numbers = {**self.numbers, "lr": self.last_lr}
+        if self.rule.layout == "flat":  # a trial is a row; vmap would need more kernels for the same
+            apply(self.param, self.grad, self.state, tree_map(lambda number: number[:, None], numbers))
+        else:
+            torch.vmap(apply)(self.param, self.grad, self.state, numbers)
 
     def keep(self, positions: Tensor) -> None:
         self.param = self.param[positions]

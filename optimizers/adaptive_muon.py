@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from optimizers.muon import MatrixOptimizer, matrix_scale, momentum_direction_, orthogonalize
-from optimizers.rule import Rule, Scalar, check_at_least, check_choice, check_fraction, ema_, zeros_state
+from optimizers.rule import Rule, Scalar, cast, check_at_least, check_choice, check_fraction, ema_, zeros_state
 
 MOMENT2_METHODS = ("adamuon", "normuon", "namo")
 
@@ -57,13 +57,13 @@ def calculate_adaptive_muon_update(
             update = adapt_normuon(orthogonal, moment2_buffer, beta2, eps)
         case _:
             update = adapt_namo(orthogonal, moment2_buffer, beta2, eps, grad, direction)
-    return update.mul_(matrix_scale(grad, scale_mode) * extra_scale_factor)
+    return update.mul_(cast(matrix_scale(grad, scale_mode) * extra_scale_factor, update))
 
 
 def adapt_adamuon(orthogonal: Tensor, moment2: Tensor, beta2: Scalar, eps: Scalar) -> Tensor:
     r"""By element, in place: $V = \beta_2 V + (1 - \beta_2) O^2$, then $O / (\sqrt V + \epsilon)$ (algorithm 1)."""
     ema_(moment2, orthogonal * orthogonal, beta2)
-    return orthogonal.div_(moment2.sqrt().add_(eps))
+    return orthogonal.div_(moment2.sqrt().add_(cast(eps, moment2)))
 
 
 def adapt_normuon(orthogonal: Tensor, moment2: Tensor, beta2: Scalar, eps: Scalar) -> Tensor:
@@ -83,7 +83,7 @@ def adapt_namo(
 ) -> Tensor:
     r"""By matrix, in place: $v = \beta_2 v + (1 - \beta_2) \|G\|_F^2$, then $O \|D\|_F / (\sqrt v + \epsilon)$."""
     ema_(moment2, (grad * grad).sum((-2, -1)), beta2)
-    denominator = moment2.sqrt().add_(eps)[..., None, None]
+    denominator = moment2.sqrt().add_(cast(eps, moment2))[..., None, None]
     return orthogonal.mul_(_frobenius_norm(direction) / denominator)
 
 
@@ -93,7 +93,7 @@ def _frobenius_norm(matrix: Tensor) -> Tensor:
 
 
 def _at_least(x: Tensor, minimum: Scalar) -> Tensor:
-    clamped: Tensor = x.clamp(min=minimum)
+    clamped: Tensor = x.clamp(min=cast(minimum, x))
     return clamped
 
 

@@ -16,6 +16,7 @@ from optimizers.rule import (
     Rule,
     Scalar,
     bias_correction,
+    cast,
     check_at_least,
     check_betas,
     check_count,
@@ -71,9 +72,10 @@ def calculate_ademamix_update(
     ema_(exp_avg_fast, grad, beta_fast)
     ema_(exp_avg_slow, grad, beta_slow)
     ema_(exp_avg_sq, grad * grad, beta2)
-    denominator = (exp_avg_sq / bias_correction(beta2, step, correct_bias)).sqrt_().add_(eps)
-    update = exp_avg_fast / bias_correction(beta_fast, step, correct_bias)
-    return update.add_(exp_avg_slow * _warm_up_alpha(step, num_alpha_warmup_steps, alpha)).div_(denominator)
+    denominator = (exp_avg_sq / cast(bias_correction(beta2, step, correct_bias), grad)).sqrt_().add_(cast(eps, grad))
+    update = exp_avg_fast / cast(bias_correction(beta_fast, step, correct_bias), grad)
+    alpha = _warm_up_alpha(step, num_alpha_warmup_steps, alpha)
+    return update.add_(exp_avg_slow * cast(alpha, grad)).div_(denominator)
 
 
 def calculate_sim_ademamix_update(
@@ -115,11 +117,11 @@ def calculate_sim_ademamix_update(
     """
     beta_fast, beta2 = betas
     beta_fast = _warm_up_beta(step, num_beta_fast_warmup_steps, min_beta_fast, beta_fast)
-    exp_avg.mul_(beta_fast).add_(grad)
+    exp_avg.mul_(cast(beta_fast, grad)).add_(grad)
     ema_(exp_avg_sq, grad * grad, beta2)
-    denominator = (exp_avg_sq / bias_correction(beta2, step, correct_bias)).sqrt_().add_(eps)
+    denominator = (exp_avg_sq / cast(bias_correction(beta2, step, correct_bias), grad)).sqrt_().add_(cast(eps, grad))
     correction = (1 - beta_fast**step) / (1 - beta_fast) if correct_bias else 1.0
-    return (grad * alpha).add_(exp_avg / correction).div_(denominator)
+    return (grad * cast(alpha, grad)).add_(exp_avg / cast(correction, grad)).div_(denominator)
 
 
 def _warm_up_alpha(step: int | Tensor, num_steps: int | None, end: Scalar) -> Scalar:

@@ -13,7 +13,7 @@ from torch.optim.optimizer import ParamsT
 from optimizers.adam import calculate_adam_update
 from optimizers.muon import momentum_direction_
 from optimizers.newton_schulz import newton_schulz
-from optimizers.rule import Betas, Rule, Scalar, check_at_least, check_betas, check_count, check_fraction, ema_
+from optimizers.rule import Betas, Rule, Scalar, cast, check_at_least, check_betas, check_count, check_fraction, ema_
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -58,12 +58,12 @@ def calculate_deepmd_adamuon_update(
     direction = momentum_direction_(momentum_buffer, matrix, momentum, nesterov)
     orthogonal = newton_schulz(direction.sign().to(torch.bfloat16), ns_steps, "simple", eps=1e-8).to(v_buffer.dtype)
     ema_(v_buffer, orthogonal * orthogonal, momentum)
-    update = orthogonal / v_buffer.sqrt().add_(eps)
+    update = orthogonal / v_buffer.sqrt().add_(cast(eps, v_buffer))
     rows, cols = matrix.shape[-2:]
-    norm = torch.linalg.vector_norm(update, dim=(-2, -1), keepdim=True).add_(eps)
+    norm = torch.linalg.vector_norm(update, dim=(-2, -1), keepdim=True).add_(cast(eps, v_buffer))
     adjusted, plain = math.sqrt(max(1.0, rows / cols)), lr_adjust_coeff * math.sqrt(max(rows, cols))
     scale = _where_positive(lr_adjust, adjusted, plain) * (0.2 * math.sqrt(rows * cols))
-    return update.mul_(scale / norm).reshape(grad.shape)
+    return update.mul_(cast(scale, norm) / norm).reshape(grad.shape)
 
 
 def calculate_vector_update(
@@ -102,7 +102,7 @@ def calculate_vector_update(
         nesterov=False,
         step=step,
     )
-    return update.div_(_where_positive(lr_adjust, lr_adjust, 1.0))
+    return update.div_(cast(_where_positive(lr_adjust, lr_adjust, 1.0), update))
 
 
 def _where_positive(condition: Scalar, positive: Scalar, otherwise: Scalar) -> Scalar:

@@ -11,6 +11,7 @@ from optimizers.newton_schulz import BUILT_IN_TYPES, check_coefficients, newton_
 from optimizers.rule import (
     Rule,
     Scalar,
+    cast,
     check_at_least,
     check_choice,
     check_count,
@@ -60,7 +61,7 @@ def calculate_muon_update(
     """
     direction = momentum_direction_(momentum_buffer, grad, momentum, nesterov)
     update = orthogonalize(direction, fp32_matmul_prec, coefficient_type, num_ns_steps)
-    return update.mul_(matrix_scale(grad, scale_mode) * extra_scale_factor)
+    return update.mul_(cast(matrix_scale(grad, scale_mode) * extra_scale_factor, update))
 
 
 def momentum_direction_(momentum_buffer: Tensor, grad: Tensor, momentum: Scalar, nesterov: bool) -> Tensor:

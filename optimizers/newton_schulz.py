@@ -6,7 +6,7 @@ Grishina et al. 2025, arXiv 2506.10935 (cans); Boissin et al. 2025, arXiv 2512.0
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, cycle, islice, repeat
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -86,7 +86,7 @@ def newton_schulz(
         eps: lower bound of the Frobenius norm.
 
     Returns:
-        `[..., M, N]`, a new tensor.
+        `[..., M, N]`, a new tensor, which autograd does not follow.
 
     Raises:
         ValueError: fewer than two axes, an unknown coefficient type, steps < 1 or not 5 for `cubic5`, custom sets
@@ -94,17 +94,36 @@ def newton_schulz(
     """
     if x.ndim < 2:
         raise ValueError(f"x of shape {tuple(x.shape)}: expected at least two axes")
-    coefficients = _coefficients(steps, coefficient_type, custom_coefficient_sets)
-    shape, tall = x.shape, x.shape[-2] > x.shape[-1]
-    x = x.flatten(0, -3) if x.ndim > 3 else x
-    x = x.mT if tall else x
-    x = x / torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True).clamp_min(eps)
-    multiply_add = torch.addmm if x.ndim == 2 else torch.baddbmm
-    for a, b, c in coefficients:
-        gram = x @ x.mT
-        polynomial = multiply_add(gram, gram, gram, beta=b, alpha=c) if c != 0 else b * gram
-        x = multiply_add(x, polynomial, x, beta=a)
-    return (x.mT if tall else x).reshape(shape)
+    coefficients = tuple(_coefficients(steps, coefficient_type, custom_coefficient_sets))
+    factor: Tensor = _Iterate.apply(x, coefficients, eps)  # type: ignore[no-untyped-call]
+    return factor
+
+
+class _Iterate(torch.autograd.Function):
+    """The iterations. Under `vmap` a trial is one more leading axis: torch's own rule would take `baddbmm` apart."""
+
+    @staticmethod
+    def forward(x: Tensor, coefficients: Sequence[Coefficients], eps: float) -> Tensor:
+        shape, tall = x.shape, x.shape[-2] > x.shape[-1]
+        x = x.flatten(0, -3) if x.ndim > 3 else x
+        x = x.mT if tall else x
+        x = x / torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True).clamp_min(eps)
+        multiply_add = torch.addmm if x.ndim == 2 else torch.baddbmm
+        for a, b, c in coefficients:
+            gram = x @ x.mT
+            polynomial = multiply_add(gram, gram, gram, beta=b, alpha=c) if c != 0 else b * gram
+            x = multiply_add(x, polynomial, x, beta=a)
+        return (x.mT if tall else x).reshape(shape)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing is kept: an update is never differentiated."""
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int, ...], x: Tensor, coefficients: Sequence[Coefficients], eps: float
+    ) -> tuple[Tensor, int]:
+        return _Iterate.apply(x.movedim(in_dims[0], 0), coefficients, eps), 0  # type: ignore[no-untyped-call]
 
 
 def check_coefficients(

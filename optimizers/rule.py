@@ -1,7 +1,8 @@
 """What an update rule is, and the one function that applies it to a tensor.
 
 A rule is an update function, the state it keeps and the way tensors may share one call. `torch.optim` classes in this
-folder wrap a rule for one model; the harness applies the very same `apply_rule` under `torch.vmap` to many models.
+folder wrap a rule for one model; the harness applies the very same `apply_rule` to many models at once, by broadcasting
+where a rule is element-wise and under `torch.vmap` elsewhere.
 """
 
 import inspect
@@ -59,38 +60,45 @@ def apply_rule(
         param: one tensor of one trial, or several in the rule's layout.
         grad: the gradient in the shape of `param`; left unchanged.
         state: the rule's buffers, changed in place.
-        group: `lr`, `weight_decay`, `weight_decay_method` and the rule's hyperparameters, as numbers or 0-dim tensors.
-        step: the 1-based step count, an int or a 0-dim float64 tensor.
+        group: `lr`, `weight_decay`, `weight_decay_method` and the rule's hyperparameters, as numbers or as tensors that
+            broadcast against `param`.
+        step: the 1-based step count, an int or a float64 tensor.
     """
     lr, weight_decay = group["lr"], group["weight_decay"]
     if rule.decays and not (isinstance(weight_decay, float) and weight_decay == 0.0):
         match group["weight_decay_method"]:
             case "decoupled":
-                param.mul_(1 - lr * weight_decay)
+                param.mul_(cast(1 - lr * weight_decay, param))
             case "independent":
-                param.mul_(1 - weight_decay)
+                param.mul_(cast(1 - weight_decay, param))
             case "palm":
-                param.mul_(1 - lr**2 * weight_decay)
+                param.mul_(cast(1 - lr**2 * weight_decay, param))
             case "l2":
-                grad = grad + weight_decay * param
+                grad = grad + cast(weight_decay, param) * param
     hyperparameters = {name: step if name == "step" else group[name] for name in rule.hyperparameters}
     update = rule.update(grad, *state, **hyperparameters)
     if isinstance(lr, Tensor):
-        param.sub_(update.mul_(lr))  # alpha takes no tensor under vmap
+        param.sub_(update.mul_(cast(lr, update)))  # alpha takes no tensor
     else:
         param.sub_(update, alpha=lr)
 
 
+def cast(number: Scalar, tensor: Tensor) -> Scalar:
+    """`number` as it may meet `tensor`: a float64 tensor would drag every element through float64."""
+    return number.to(tensor.dtype) if isinstance(number, Tensor) else number
+
+
 def lerp(start: Tensor, end: Tensor, weight: Scalar) -> Tensor:
-    """`start + weight (end - start)`, `weight` a number or a 0-dim tensor of any float dtype."""
-    return torch.lerp(start, end, weight.to(start.dtype) if isinstance(weight, Tensor) else weight)
+    """`start + weight (end - start)`."""
+    return torch.lerp(start, end, cast(weight, start))
 
 
 def ema_(buffer: Tensor, value: Tensor, beta: Scalar) -> Tensor:
     """`buffer = lerp(buffer, value, 1 - beta)` in place."""
-    if isinstance(beta, Tensor):  # vmap has a batching rule for lerp, none for lerp_
-        return buffer.copy_(lerp(buffer, value, 1 - beta))
-    return buffer.lerp_(value, 1 - beta)
+    weight = cast(1 - beta, buffer)
+    if isinstance(weight, Tensor) and weight.ndim == 0:  # vmap has a batching rule for lerp, none for lerp_
+        return buffer.copy_(torch.lerp(buffer, value, weight))
+    return buffer.lerp_(value, weight)
 
 
 def bias_correction(beta: Scalar, step: int | Tensor, correct_bias: bool) -> Scalar:

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.rule import Rule, Scalar, bias_correction, check_fraction, ema_, zeros_state
+from optimizers.rule import Rule, Scalar, bias_correction, cast, check_fraction, ema_, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -42,8 +42,9 @@ def calculate_signum_update(
     """
     ema_(exp_avg, grad, momentum)
     if nesterov:
-        ahead = exp_avg * (momentum / bias_correction(momentum, step + 1, correct_bias))
-        update = ahead.add_(grad * ((1 - momentum) / bias_correction(momentum, step, correct_bias))).sign_()
+        ahead = momentum / bias_correction(momentum, step + 1, correct_bias)
+        newest = (1 - momentum) / bias_correction(momentum, step, correct_bias)
+        update = (exp_avg * cast(ahead, grad)).add_(grad * cast(newest, grad)).sign_()
     else:
         update = exp_avg.sign()
     if use_shape_scaling and grad.ndim >= 2:

@@ -3,6 +3,7 @@
     python scripts/pack_throughput.py --tasks mlp gpt_nano --optimizers adamw adamuon --sizes 8 16 32 --device cpu
 
 Rounds over all sizes are repeated and the median of each is taken, so that a drift of the machine meets all alike.
+On a CPU the largest size is also trained in as many one-thread worker processes as torch has threads.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
+from joblib.externals.loky import get_reusable_executor
 from omegaconf import OmegaConf
 
 from bench.cli import find_conf_dir
@@ -44,24 +46,48 @@ def seconds_per_step(learner: Learner, device: str, num_steps: int) -> float:
     return (time.perf_counter() - started) / num_steps
 
 
+def rate_in_worker(optimizer: str, task: str, size: int, budget: float, start: float) -> float:
+    """Trial-steps per second of one pack on one thread, from the moment `start` of the wall clock on."""
+    torch.set_num_threads(1)
+    plan = plan_seeds(optimizer, task, "cpu", size)
+    learner = Ensemble(plan.tasks.get(plan.trials[0].config.task, "cpu"), [trial.config for trial in plan.trials])
+    num_steps = max(2, int(budget / seconds_per_step(learner, "cpu", 3)))
+    time.sleep(max(0.0, start - time.time()))
+    return size / seconds_per_step(learner, "cpu", num_steps)
+
+
+def rate_in_workers(optimizer: str, task: str, size: int, budget: float) -> float:
+    """Trial-steps per second of one-thread workers side by side, after 8 seconds for starting and warming up."""
+    num_workers = torch.get_num_threads()
+    executor = get_reusable_executor(max_workers=num_workers)
+    start = time.time() + 8
+    rates = [executor.submit(rate_in_worker, optimizer, task, size, budget, start) for _ in range(num_workers)]
+    total = sum(rate.result() for rate in rates)
+    executor.shutdown()  # idle workers would slow down what is measured next
+    return total
+
+
 def measure(optimizer: str, task: str, device: str, sizes: Sequence[int], repeats: int, budget: float) -> list[str]:
-    """One table row per pack size: trial-steps per second, and the ratio to one by one."""
+    """One table row per way of training: trial-steps per second, and the ratio to one by one."""
     plan = plan_seeds(optimizer, task, device, max(sizes))
     loaded = plan.tasks.get(plan.trials[0].config.task, device)
     configs = [trial.config for trial in plan.trials]
-    learners: dict[int, Learner] = {1: PlainLearner(loaded, configs[0])}
-    learners |= {size: Ensemble(loaded, configs[:size]) for size in sizes}
-    steps = {size: max(2, int(budget / seconds_per_step(learner, device, 3))) for size, learner in learners.items()}
-    rates: dict[int, list[float]] = {size: [] for size in learners}
+    learners: dict[str, tuple[int, Learner]] = {"one by one": (1, PlainLearner(loaded, configs[0]))}
+    learners |= {f"pack of {size}": (size, Ensemble(loaded, configs[:size])) for size in sizes}
+    steps = {way: max(2, int(budget / seconds_per_step(learner, device, 3))) for way, (_, learner) in learners.items()}
+    rates: dict[str, list[float]] = {way: [] for way in learners}
+    in_workers = f"packs of {max(sizes)}, {torch.get_num_threads()} workers"
     for _ in range(repeats):
-        for size, learner in learners.items():
-            rates[size].append(size / seconds_per_step(learner, device, steps[size]))
-    ratios = {size: [rate / base for rate, base in zip(rates[size], rates[1], strict=True)] for size in learners}
-    median = statistics.median
+        for way, (size, learner) in learners.items():
+            rates[way].append(size / seconds_per_step(learner, device, steps[way]))
+        if device == "cpu":
+            rates.setdefault(in_workers, []).append(rate_in_workers(optimizer, task, max(sizes), budget))
+    base, median = rates["one by one"], statistics.median
+    ratios = {way: [rate / alone for rate, alone in zip(rates[way], base, strict=True)] for way in rates}
     return [
-        f"| {task} | {optimizer} | {size} | {median(rates[size]):,.0f} | {median(ratios[size]):.2f} "
-        f"| {min(ratios[size]):.2f} to {max(ratios[size]):.2f} |"
-        for size in learners
+        f"| {task} | {optimizer} | {way} | {median(rates[way]):,.0f} | {median(ratios[way]):.2f} "
+        f"| {min(ratios[way]):.2f} to {max(ratios[way]):.2f} |"
+        for way in rates
     ]
 
 
@@ -69,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=["mlp", "gpt_nano"])
     parser.add_argument("--optimizers", nargs="+", default=["adamw", "adamuon"])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[8, 16, 32])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[8, 32, 64])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
@@ -79,8 +105,8 @@ def main() -> None:
     lines = [
         f"torch {machine['torch']}, {machine['device_name']}, {machine['num_threads']} threads, {machine['time']}",
         "",
-        "| task | optimizer | pack size | trial-steps/s | over one by one (median) | range |",
-        "|---|---|---:|---:|---:|---:|",
+        "| task | optimizer | way | trial-steps/s | over one by one (median) | range |",
+        "|---|---|---|---:|---:|---:|",
     ]
     for task in options.tasks:
         for optimizer in options.optimizers:
