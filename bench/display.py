@@ -26,10 +26,8 @@ class Display:
     def __init__(self, num_trials: int, total_steps: int) -> None:
         self.console = Console(stderr=True)
         self.num_trials, self.total_steps = num_trials, total_steps
-        self.done_steps, self.num_done, self.num_diverged = 0, 0, 0
-        self._before = 0
+        self.done_steps, self.shown_steps, self.num_done, self.num_diverged = 0, 0, 0, 0
         self._started = self._shown = time.perf_counter()
-        self._text = ""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal, transient=True)
         self._bar = self.progress.add_task("", total=total_steps)
@@ -63,6 +61,7 @@ class Display:
 
     def _show(self, now: float, done_steps: int, detail: str) -> None:
         self._shown = now
+        done_steps = self.shown_steps = max(done_steps, self.shown_steps)  # the trials of a pack end one by one
         rate = done_steps / max(now - self._started, 1e-9)
         trials = (
             f"{self.num_done}/{self.num_trials} trials  {self.num_diverged} diverged  " if self.num_trials > 1 else ""

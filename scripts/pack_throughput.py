@@ -3,7 +3,8 @@
     python scripts/pack_throughput.py --tasks mlp gpt_nano --optimizers adamw adamuon --sizes 8 16 32 --device cpu
 
 Rounds over all sizes are repeated and the median of each is taken, so that a drift of the machine meets all alike.
-On a CPU the largest size is also trained in as many one-thread worker processes as torch has threads.
+On a CPU the largest size is also trained in as many one-thread worker processes as torch has threads. A second table
+shows which kernels take the time of a pack's step.
 """
 
 import argparse
@@ -91,6 +92,22 @@ def measure(optimizer: str, task: str, device: str, sizes: Sequence[int], repeat
     ]
 
 
+def profile(optimizer: str, task: str, device: str, size: int) -> str:
+    """One table row: the kernels that take most of a step of a pack, with their shares of its time."""
+    plan = plan_seeds(optimizer, task, device, size)
+    learner = Ensemble(plan.tasks.get(plan.trials[0].config.task, device), [trial.config for trial in plan.trials])
+    seconds_per_step(learner, device, 3)
+    with torch.profiler.profile() as profiler:
+        seconds_per_step(learner, device, 5)
+    kernels = [
+        (event.self_cpu_time_total + event.self_device_time_total, event.key) for event in profiler.key_averages()
+    ]
+    total = sum(microseconds for microseconds, _ in kernels)
+    largest = sorted(kernels, reverse=True)[:6]
+    shares = ", ".join(f"{name.removeprefix('aten::')} {microseconds / total:.0%}" for microseconds, name in largest)
+    return f"| {task} | {optimizer} | {size} | {shares} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=["mlp", "gpt_nano"])
@@ -102,16 +119,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the table here")
     options = parser.parse_args()
     machine = describe_environment(options.device)
+    pairs = [(task, optimizer) for task in options.tasks for optimizer in options.optimizers]
     lines = [
         f"torch {machine['torch']}, {machine['device_name']}, {machine['num_threads']} threads, {machine['time']}",
         "",
         "| task | optimizer | way | trial-steps/s | over one by one (median) | range |",
         "|---|---|---|---:|---:|---:|",
     ]
-    for task in options.tasks:
-        for optimizer in options.optimizers:
-            sizes, seconds = options.sizes, options.seconds
-            lines += measure(optimizer, task, options.device, sizes, options.repeats, seconds)
+    for task, optimizer in pairs:
+        lines += measure(optimizer, task, options.device, options.sizes, options.repeats, options.seconds)
+    lines += ["", "| task | optimizer | pack size | where the time of a step goes |", "|---|---|---:|---|"]
+    lines += [profile(optimizer, task, options.device, max(options.sizes)) for task, optimizer in pairs]
     print("\n".join(lines))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
