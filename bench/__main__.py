@@ -11,12 +11,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bench.cli import explain, find_conf_dir, help_text
 from bench.errors import ConfigError, JobFailedError, StoreError
-from bench.job import run_job
 
 
 @hydra.main(version_base="1.3", config_path=str(find_conf_dir()), config_name="config")
 def run(cfg: DictConfig) -> float:
     """Hydra's entry: everything below sees plain values."""
+    from bench.job import run_job  # late: torch takes seconds, and Ctrl-C may come within them
+
     mapping = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(mapping, dict)
     try:

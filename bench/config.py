@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from bench.cadence import Cadence, parse_cadence
 from bench.errors import ConfigError
 from bench.section import Section
 
@@ -28,7 +29,17 @@ TRIAL_KEYS = (
     "timeout",
     "diagnostics",
 )
-SESSION_KEYS = ("sweep", "tracker", "results_dir", "force", "dry_run", "report", "pack_size", "workers")
+SESSION_KEYS = (
+    "sweep",
+    "tracker",
+    "results_dir",
+    "force",
+    "dry_run",
+    "report",
+    "pack_size",
+    "workers",
+    "checkpoint_every",
+)
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,7 @@ class SessionConfig:
     report: bool
     pack_size: int | None
     workers: int | None
+    checkpoint_every: Cadence | None
 
 
 def split_mapping(mapping: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -161,8 +173,9 @@ def parse_session(mapping: Mapping[str, Any]) -> SessionConfig:
         force=section.take_bool("force"),
         dry_run=section.take_bool("dry_run"),
         report=section.take_bool("report"),
-        pack_size=_take_count_or_auto(section, "pack_size", 65_536),
-        workers=_take_count_or_auto(section, "workers", 4096),
+        pack_size=section.take_count_or_auto("pack_size", 65_536),
+        workers=section.take_count_or_auto("workers", 4096),
+        checkpoint_every=parse_cadence("checkpoint_every", section.take("checkpoint_every")),
     )
 
 
@@ -218,15 +231,6 @@ def _parse_schedule(mapping: Any) -> ScheduleConfig:
 def _parse_tracker(mapping: Any) -> TrackerConfig:
     section = Section(mapping, "tracker")
     return TrackerConfig(section.take_choice("name", ("wandb", "none")), section.rest())
-
-
-def _take_count_or_auto(section: Section, name: str, high: int) -> int | None:
-    value = section.take(name)
-    if value == "auto":
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
-        raise ConfigError(section.key(name), value, f"expected auto or a whole number from 1 to {high:,}")
-    return value
 
 
 def _resolve_device(value: Any) -> str:

@@ -98,3 +98,11 @@ class Ensemble:
 
     def state_bytes(self) -> int:
         return self.optimizer.state_bytes()
+
+    def state(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state(), "data": [generator.get_state() for generator in self.generators]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.optimizer.restore(state["optimizer"])
+        for generator, own in zip(self.generators, state["data"], strict=True):
+            generator.set_state(own)

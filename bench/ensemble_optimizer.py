@@ -86,6 +86,16 @@ class EnsembleOptimizer:
                     num_steps=self.num_steps,
                 )
 
+    def state(self) -> dict[str, Any]:
+        """Parameters and optimizer state of all trials."""
+        return {"num_steps": self.num_steps, "buckets": [bucket.buffers for bucket in self.buckets]}
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.num_steps = state["num_steps"]
+        for bucket, buffers in zip(self.buckets, state["buckets"], strict=True):
+            torch._foreach_copy_(bucket.buffers, buffers)
+
     def state_bytes(self) -> int:
         """Bytes of state per trial."""
         states = (state for bucket in self.buckets for state in bucket.state)
@@ -134,6 +144,11 @@ class _Bucket:
         self.grad_views = self.views(self.grad)
         views = zip(self.shapes, self.views(self.param), strict=True)
         self.leaves = {name: view.detach().requires_grad_() for name, view in views}
+
+    @property
+    def buffers(self) -> list[Tensor]:
+        """All that changes from step to step, each [K, ...]: the parameters and the rule's state."""
+        return [self.param, *self.state]
 
     def views(self, buffer: Tensor) -> list[Tensor]:
         shapes = self.shapes.values()

@@ -1,19 +1,24 @@
 """Training a pack and storing its runs."""
 
 import logging
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from bench.config import TrackerConfig
+from bench.cadence import Cadence
+from bench.checkpoint import CHECKPOINTS, Checkpoint, find_checkpointed
+from bench.claims import Claims
+from bench.config import SessionConfig, TrialConfig
 from bench.ensemble import Ensemble
 from bench.interrupt import StopSignal
 from bench.learner import Learner, PlainLearner
 from bench.loading import Task
 from bench.packing import Pack
-from bench.record import Record
+from bench.record import FINISHED, Record
 from bench.schedules import build_schedule
 from bench.store import Store
 from bench.tracker import open_run
@@ -22,49 +27,87 @@ from bench.trial import Trial
 
 log = logging.getLogger(__name__)
 Run = dict[str, Any]
+OUT_OF_MEMORY = "out of memory"
+WAIT_SECONDS = 1.0  # between two looks at what another process trains
 
 
 class PackRunner:
     """Trains packs of one job and stores every trial as its own run.
 
     Args:
-        store: where runs go.
-        tracker: what mirrors them.
+        session: where runs and checkpoints go, and what mirrors them.
         watchers: who sees them live.
         stop: asks for a stop at the next step.
     """
 
-    def __init__(self, store: Store, tracker: TrackerConfig, watchers: Sequence[Watcher], stop: StopSignal) -> None:
-        self.store, self.tracker, self.watchers, self.stop = store, tracker, watchers, stop
+    def __init__(self, session: SessionConfig, watchers: Sequence[Watcher], stop: StopSignal) -> None:
+        self.session, self.watchers, self.stop = session, watchers, stop
+        self.store, self.claims = Store(session.results_dir), Claims(session.results_dir)
+        self.checkpoints = session.results_dir / CHECKPOINTS
 
     def run(self, pack: Pack, task: Task) -> list[Run]:
-        """Train the trials of `pack`, store them and return what stands in each `run.json`."""
+        """Train the trials of `pack`, store them and return what stands in each `run.json`.
+
+        What another process trains at this moment is waited for, and trained here only if that process gives up.
+        """
+        runs: list[Run] = []
+        left = pack.trials
+        while left and self.stop.number is None:
+            with self.claims.take([trial.run_id for trial in left]) as claimed:
+                mine = tuple(trial for trial in left if trial.run_id in claimed)
+                runs += self._run_claimed(replace(pack, trials=mine), task) if mine else []
+            left = tuple(trial for trial in left if trial.run_id not in claimed)
+            if left:
+                self._wait(len(left))
+        return runs
+
+    def _wait(self, num_trials: int) -> None:
+        log.warning("%d trials are being trained by another process: waiting for them", num_trials)
+        end = time.monotonic() + WAIT_SECONDS
+        while self.stop.number is None and time.monotonic() < end:
+            time.sleep(0.1)
+
+    def _run_claimed(self, pack: Pack, task: Task) -> list[Run]:
+        """Train what nobody has finished since the plan was made. A checkpoint goes on with all the trials it has."""
+        checkpoint = self._checkpoint(pack.trials)
+        if self.session.force:
+            found: list[Run] = []
+            if checkpoint is not None:
+                checkpoint.remove()
+        else:
+            found = [run for run in map(self.store.find_finished, pack.trials) if run is not None]
+        done = {run["run_id"] for run in found}
+        missing = tuple(trial for trial in pack.trials if trial.run_id not in done)
+        if missing and checkpoint is not None and not checkpoint.path.exists():
+            pack = replace(pack, trials=missing)
+        trained = self._train_and_store(pack, missing, task) if missing else []
+        if all(run["status"] in FINISHED for run in trained):
+            self._forget([trial.run_id for trial in pack.trials])
+        return found + trained
+
+    def _train_and_store(self, pack: Pack, missing: Sequence[Trial], task: Task) -> list[Run]:
         if len(pack.trials) == 1:
             return [self._run_alone(pack.trials[0], task)]
-        records = self._train(pack.trials, task)
-        return [
-            self._store_packed(trial, record, pack.alone_step_seconds)
-            for trial, record in zip(pack.trials, records, strict=True)
-        ]
+        run_ids = [trial.run_id for trial in pack.trials]
+        records = dict(zip(run_ids, self._train(pack.trials, task), strict=True))
+        return [self._store_packed(trial, records[trial.run_id], pack.alone_step_seconds) for trial in missing]
 
     def _run_alone(self, trial: Trial, task: Task) -> Run:
         """One trial, mirrored live."""
         with self.store.draft(trial) as draft:
-            mirror = open_run(self.tracker, trial, draft)
+            mirror = open_run(self.session.tracker, trial, draft)
             watchers = [*self.watchers, mirror] if mirror else self.watchers
-            (record,) = train([trial], task, watchers, self.stop)
+            (record,) = train([trial], task, watchers, self.stop, self._checkpoint([trial]))
             if mirror:
                 mirror.finish(record.summary(), record.status)
             return self.store.save(trial, record, draft)
 
     def _train(self, trials: Sequence[Trial], task: Task) -> list[Record]:
         """Train trials as one ensemble; where memory does not suffice, half of them at a time."""
-        records = train(trials, task, self.watchers, self.stop)
-        if not any(record.message == OUT_OF_MEMORY for record in records):
+        records = train(trials, task, self.watchers, self.stop, self._checkpoint(trials))
+        if len(trials) == 1 or not any(record.message == OUT_OF_MEMORY for record in records):
             return records
         half = (len(trials) + 1) // 2
-        if len(trials) == 1:
-            return records
         log.warning("a pack of %d trials does not fit into memory: going on with packs of %d", len(trials), half)
         return self._train(trials[:half], task) + self._train(trials[half:], task)
 
@@ -72,34 +115,80 @@ class PackRunner:
         """One trial of a pack, mirrored in bulk now that the pack is done."""
         record.alone_step_seconds = alone_step_seconds
         with self.store.draft(trial) as draft:
-            mirror = open_run(self.tracker, trial, draft)
+            mirror = open_run(self.session.tracker, trial, draft)
             if mirror:
                 for row in record.rows:
                     mirror.on_row(record, row)
                 mirror.finish(record.summary(), record.status)
             return self.store.save(trial, record, draft)
 
+    def _checkpoint(self, trials: Sequence[Trial]) -> Checkpoint | None:
+        cadence = self.session.checkpoint_every
+        return None if cadence is None else Checkpoint(self.checkpoints, [t.run_id for t in trials], cadence)
 
-OUT_OF_MEMORY = "out of memory"
+    def _forget(self, run_ids: Sequence[str]) -> None:
+        """Remove the checkpoints of trials that are stored now."""
+        for own in find_checkpointed(self.checkpoints, run_ids):
+            Checkpoint(self.checkpoints, own, Cadence()).remove()
 
 
-def train(trials: Sequence[Trial], task: Task, watchers: Sequence[Watcher], stop: StopSignal) -> list[Record]:
-    """Train trials together. Whatever happens, each comes back with a status; a fault of the code is `failed`."""
+def train(
+    trials: Sequence[Trial],
+    task: Task,
+    watchers: Sequence[Watcher],
+    stop: StopSignal,
+    checkpoint: Checkpoint | None = None,
+) -> list[Record]:
+    """Train trials together, from their checkpoint if there is one.
+
+    Whatever happens, each comes back with a status; a fault of the code is `failed`.
+    """
     configs = [trial.config for trial in trials]
-    records = [Record(config, pack_size=len(configs)) for config in configs]
     schedule = build_schedule(configs[0].schedule, configs[0].task.steps)
+
+    def set_up(records: Sequence[Record]) -> TrainingLoop:
+        living = [record.trial for record in records if record.status == "running"]
+        learner: Learner = PlainLearner(task, living[0]) if len(records) == 1 else Ensemble(task, living)
+        return TrainingLoop(learner, records, schedule, watchers, stop, checkpoint)
+
+    records = [Record(config, pack_size=len(configs)) for config in configs]
     try:
-        learner: Learner = PlainLearner(task, configs[0]) if len(configs) == 1 else Ensemble(task, configs)
-        TrainingLoop(learner, records, schedule, watchers, stop).run()
+        loop = None if checkpoint is None else _resume(checkpoint, configs, set_up)
+        loop = set_up(records) if loop is None else loop
+        records = list(loop.records)
+        loop.run()
     except Exception as error:
         log.debug("training failed", exc_info=True)
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        message = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"
-        for record in records:
-            if record.status == "running":
-                record.status = "failed"
-                record.message = OUT_OF_MEMORY if is_out_of_memory(error) else message
+        _mark_failed(records, error)
     return records
+
+
+def _resume(
+    checkpoint: Checkpoint, configs: Sequence[TrialConfig], set_up: Callable[[Sequence[Record]], TrainingLoop]
+) -> TrainingLoop | None:
+    """The loop as the checkpoint left it; None where there is none that fits these trials."""
+    state = checkpoint.load()
+    if state is None:
+        return None
+    try:
+        loop = set_up([Record(config, **own) for config, own in zip(configs, state["records"], strict=True)])
+        loop.restore(state)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        checkpoint.reject(f"does not fit its trials ({type(error).__name__}: {error})")
+        return None
+    log.warning("%d trials go on from step %d of %d", len(configs), loop.step, loop.num_steps)
+    return loop
+
+
+def _mark_failed(records: Sequence[Record], error: Exception) -> None:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    message = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+    for record in records:
+        if record.status == "running":
+            record.status = "failed"
+            record.message = OUT_OF_MEMORY if is_out_of_memory(error) else message
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -40,6 +40,12 @@ class Learner(Protocol):
     def state_bytes(self) -> int:
         """Bytes of optimizer state per trial."""
 
+    def state(self) -> dict[str, Any]:
+        """Parameters, optimizer state and random states, as tensors and plain values."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned in a learner of the same trials."""
+
 
 def build_model(task: Task, trial: TrialConfig) -> nn.Module:
     """The trial's model with its initial weights, in the trial's precision."""
@@ -66,6 +72,7 @@ class PlainLearner:
         self.optimizer = RoutedOptimizer(trial.optimizer, self.params, task.param_labels(self.model))
         self.generator = make_generator(trial.seed, trial.task.name, "data")
         self.before: dict[str, Tensor] = {}
+        self.on_cuda = torch.device(trial.device).type == "cuda"
 
     def step(self, lr_factor: float, clock: StepClock) -> Tensor:
         batch = self.task.batch("train", self.task.sample(self.generator))
@@ -132,3 +139,20 @@ class PlainLearner:
 
     def state_bytes(self) -> int:
         return self.optimizer.state_bytes()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state(),
+            "data": self.generator.get_state(),
+            "global": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.trial.device) if self.on_cuda else None,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.restore(state["optimizer"])
+        self.generator.set_state(state["data"])
+        torch.set_rng_state(state["global"])
+        if self.on_cuda:
+            torch.cuda.set_rng_state(state["cuda"], self.trial.device)

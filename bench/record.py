@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from bench.clock import PARTS
@@ -31,6 +31,10 @@ class Record:
     alone_step_seconds: float | None = None
     num_parameters: int = 0
     state_bytes: int = 0
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the trial, as plain values; `Record(trial, **state)` is the same record."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "trial"}
 
     def summary(self) -> dict[str, Any]:
         """The figures that stand in `run.json`; never reached is inf, not measured is NaN."""

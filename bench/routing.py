@@ -7,7 +7,7 @@ its `rest` gets all others. Vectors (biases, gains) are never decayed.
 import inspect
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,14 @@ class RoutedOptimizer:
                         eps=torch.tensor([group.get("eps", math.nan)], dtype=torch.float64),
                         num_steps=int(state["step"]),
                     )
+
+    def state(self) -> list[dict[str, Any]]:
+        """The `state_dict` of every optimizer."""
+        return [route.optimizer.state_dict() for route in self.routes]
+
+    def restore(self, states: Sequence[dict[str, Any]]) -> None:
+        for route, state in zip(self.routes, states, strict=True):
+            route.optimizer.load_state_dict(state)
 
     def state_bytes(self) -> int:
         """Bytes of all state tensors."""

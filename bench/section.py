@@ -56,6 +56,15 @@ class Section:
         """A positive finite number, or null."""
         return None if self._left.get(name) is None and self.take(name) is None else self.take_float(name)
 
+    def take_count_or_auto(self, name: str, high: int) -> int | None:
+        """A whole number from 1 to `high`, or None for `auto`."""
+        value = self.take(name)
+        if value == "auto":
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+            raise ConfigError(self.key(name), value, f"expected auto or a whole number from 1 to {high:,}")
+        return value
+
     def take_bool(self, name: str, default: Any = ...) -> bool:
         value = self.take(name, default)
         if not isinstance(value, bool):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
@@ -14,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.environment import describe_environment
-from bench.errors import StoreError
+from bench.files import set_aside, told_in_one_line, write_durably
 from bench.record import FINISHED, Record, Row
 from bench.trial import Trial
 
+log = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
+METRICS = "metrics.parquet"
+REQUIRED_KEYS = {"schema_version", "run_id", "status", "summary", "config"}
 LEADING_COLUMNS = ("step", "train_loss", "val_loss", "lr", "train_seconds", "elapsed_seconds")
 
 
@@ -35,19 +39,14 @@ class Store:
     def find_finished(self, trial: Trial) -> dict[str, Any] | None:
         """What stands in `run.json` of the trial, and its `folder`, if it is stored, whole and finished."""
         folder = trial.folder(self.results_dir)
-        try:
-            run: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            checksum = run["files"]["metrics.parquet"]
-            whole = run["schema_version"] == SCHEMA_VERSION and run["run_id"] == trial.run_id
-            if whole and run["status"] in FINISHED and _sha256(folder / "metrics.parquet") == checksum:
-                return {**run, "sweep": _describe_sweep(trial), "folder": str(folder)}
-        except (OSError, ValueError, KeyError, TypeError):
+        run = _read_whole(folder)
+        if run is None or (run["schema_version"], run["run_id"]) != (SCHEMA_VERSION, trial.run_id):
             return None
-        return None
+        return {**run, "sweep": _describe_sweep(trial), "folder": str(folder)} if run["status"] in FINISHED else None
 
     def check_writable(self) -> None:
         """Raises StoreError now rather than after hours of training."""
-        with _told_in_one_line(self.results_dir):
+        with told_in_one_line(self.results_dir):
             self.results_dir.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.results_dir).close()
 
@@ -56,7 +55,7 @@ class Store:
         """A temporary folder beside the run's final one; what is in it becomes the run when `save` renames it."""
         final = trial.folder(self.results_dir)
         draft = _temporary(final)
-        with _told_in_one_line(self.results_dir):
+        with told_in_one_line(self.results_dir):
             draft.mkdir(parents=True)
             _remove_abandoned(final)
         try:
@@ -66,10 +65,11 @@ class Store:
 
     def save(self, trial: Trial, record: Record, draft: Path) -> dict[str, Any]:
         """Write the run into `draft`, give it its final name, and return its `run.json` and its `folder`."""
-        with _told_in_one_line(self.results_dir):
-            _write_metrics(draft / "metrics.parquet", record.rows)
-            run = _describe(trial, record, _sha256(draft / "metrics.parquet"))
-            _write_durably(draft / "run.json", json.dumps(run, indent=1, allow_nan=False).encode())
+        with told_in_one_line(self.results_dir):
+            draft.mkdir(parents=True, exist_ok=True)  # somebody may have removed results_dir meanwhile
+            _write_metrics(draft / METRICS, record.rows)
+            run = _describe(trial, record, _sha256(draft / METRICS))
+            write_durably(draft / "run.json", json.dumps(run, indent=1, allow_nan=False).encode())
             _replace(draft, trial.folder(self.results_dir))
         return {**run, "folder": str(trial.folder(self.results_dir))}
 
@@ -86,7 +86,7 @@ def _describe(trial: Trial, record: Record, metrics_checksum: str) -> dict[str, 
         "summary": record.summary(),
         "pack": {"size": record.pack_size, "shared_timing": record.pack_size > 1},
         "environment": describe_environment(trial.config.device),
-        "files": {"metrics.parquet": metrics_checksum},
+        "files": {METRICS: metrics_checksum},
     }
     finite: dict[str, Any] = _without_non_finite(run)
     return finite
@@ -114,25 +114,32 @@ def _write_metrics(path: Path, rows: list[Row]) -> None:
     columns["step"] = pa.array([int(row["step"]) for row in rows], pa.int64())
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, compression="zstd")
-    _write_durably(path, sink.getvalue().to_pybytes())
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    write_durably(path, sink.getvalue().to_pybytes())
 
 
 def _replace(draft: Path, final: Path) -> None:
-    """Rename `draft` to `final`, whose earlier content, if any, is set aside first and then removed."""
-    old = _temporary(final)
+    """Rename `draft` to `final`. What stood there is removed afterwards or, where it was damaged, set aside."""
     try:
         os.rename(draft, final)
     except OSError:
+        if _read_whole(final) is None:
+            log.warning("%s was damaged: set aside as %s, and trained again", final, set_aside(final))
+            os.rename(draft, final)
+            return
+        old = _temporary(final)
         os.rename(final, old)
         os.rename(draft, final)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_whole(folder: Path) -> dict[str, Any] | None:
+    """What stands in `run.json`, if it can be read and the metrics are the ones that were written with it."""
+    try:
+        run: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        whole = run.keys() >= REQUIRED_KEYS and _sha256(folder / METRICS) == run["files"][METRICS]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return run if whole else None
 
 
 def _temporary(final: Path) -> Path:
@@ -149,14 +156,6 @@ def _remove_abandoned(final: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         except (ValueError, PermissionError):
             continue
-
-
-@contextmanager
-def _told_in_one_line(results_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"results_dir={results_dir}: cannot be written: {error.strerror or error}") from error
 
 
 def _sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from bench.checkpoint import Checkpoint, State
 from bench.clock import PARTS, StepClock
 from bench.interrupt import StopSignal
 from bench.learner import Learner
@@ -26,10 +27,11 @@ class TrainingLoop:
 
     Args:
         learner: one trial, or several that step together.
-        records: one per trial of the learner; filled while training, each left with its final status.
+        records: one per trial; filled while training, each left with its final status. The learner has those that run.
         schedule: the factor on every lr, by 1-based step.
         watchers: told of every step and of every row.
         stop: checked at every step.
+        checkpoint: where the state is saved when it is due and at a stop, if anywhere.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class TrainingLoop:
         schedule: Callable[[int], float],
         watchers: Sequence[Watcher],
         stop: StopSignal,
+        checkpoint: Checkpoint | None,
     ) -> None:
         trial = records[0].trial
         self.learner, self.schedule, self.watchers, self.stop = learner, schedule, watchers, stop
-        self.living = list(records)
+        self.records, self.checkpoint = records, checkpoint
+        self.living = [record for record in records if record.status == "running"]
         self.device, self.num_steps, self.eval_every = (
             torch.device(trial.device),
             trial.task.steps,
@@ -52,20 +56,60 @@ class TrainingLoop:
         self.timeout = math.inf if trial.timeout is None else trial.timeout
         self.clock = StepClock(self.device)
         self.step, self.last_row_step = 0, 0
-        self.train_seconds = 0.0
+        self.train_seconds, self.elapsed_before = 0.0, 0.0
+        self.parts = dict.fromkeys(PARTS, 0.0)
         self.losses: list[Tensor] = []
 
     def run(self) -> None:
         """Train until every trial has ended: budget spent, diverged, out of time, or asked to stop."""
         self.started = time.perf_counter()
-        self._evaluate(dict.fromkeys(PARTS, math.nan))
-        self._publish()
+        if not self.step:
+            self._evaluate(dict.fromkeys(PARTS, math.nan))
+            self._publish()
         self._resume_clock()
         while self.living:
             self._take_step()
             status = self._status()
             if status != "running" or self.step % self.eval_every == 0:
                 self._end_interval(status)
+            if self.living:
+                self._heed_stop_and_checkpoint()
+
+    def _heed_stop_and_checkpoint(self) -> None:
+        stopped = self.stop.number is not None
+        if self.checkpoint is not None and (stopped or self.checkpoint.is_due(self.step)):
+            self._collect_seconds()
+            self.checkpoint.save(self.state())
+            self._resume_clock()
+        if stopped:
+            for record in self.living:
+                record.status = "interrupted"
+            self.living = []
+
+    def state(self) -> State:
+        """All that `restore` needs for going on as if nothing had happened, between two steps."""
+        return {
+            "step": self.step,
+            "last_row_step": self.last_row_step,
+            "train_seconds": self.train_seconds,
+            "elapsed_seconds": self._elapsed_seconds(),
+            "parts": self.parts,
+            "losses": self.losses,
+            "records": [record.state() for record in self.records],
+            "learner": self.learner.state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from `state`; the records have theirs already, and the learner holds the trials that still run."""
+        self.step, self.last_row_step = state["step"], state["last_row_step"]
+        self.train_seconds, self.elapsed_before = state["train_seconds"], state["elapsed_seconds"]
+        self.parts = dict(state["parts"])
+        self.losses = [losses.to(self.device) for losses in state["losses"]]
+        self.learner.restore(state["learner"])
+        for record in self.records:
+            for row in record.rows:
+                for watcher in self.watchers:
+                    watcher.on_row(record, row)
 
     def _take_step(self) -> None:
         self.step += 1
@@ -88,10 +132,17 @@ class TrainingLoop:
     def _status(self) -> str:
         if self.step == self.num_steps:
             return "completed"
-        if self.stop.number is not None:
-            return "interrupted"
         train_seconds = self.train_seconds + time.perf_counter() - self.resumed
         return "timeout" if train_seconds >= self.timeout else "running"
+
+    def _collect_seconds(self) -> None:
+        """Account what the clock has measured; it stands still until it is resumed."""
+        for part, seconds in self.clock.read().items():
+            self.parts[part] += seconds
+            self.train_seconds += seconds
+
+    def _elapsed_seconds(self) -> float:
+        return self.elapsed_before + time.perf_counter() - self.started
 
     def _resume_clock(self) -> None:
         self.resumed = time.perf_counter()
@@ -99,15 +150,14 @@ class TrainingLoop:
 
     def _end_interval(self, status: str) -> None:
         """Close the interval since the last row with a new row; let trials that have diverged or ended go."""
-        parts = self.clock.read()
-        self.train_seconds += sum(parts.values())
+        self._collect_seconds()
         num_timed = self.step - max(self.last_row_step, 1)
-        self._evaluate({part: seconds / num_timed if num_timed else math.nan for part, seconds in parts.items()})
-        self.last_row_step, self.losses = self.step, []
+        self._evaluate({part: seconds / num_timed if num_timed else math.nan for part, seconds in self.parts.items()})
+        self.last_row_step, self.losses, self.parts = self.step, [], dict.fromkeys(PARTS, 0.0)
         for record in self.living:
             if record.status == "running":
                 record.status = status
-        if status != "interrupted" and any(record.status != "running" for record in self.living):
+        if any(record.status != "running" for record in self.living):
             self._evaluate_fully()
         self._publish()
         self._drop_ended()
@@ -124,7 +174,7 @@ class TrainingLoop:
         shared = {
             "step": float(self.step),
             "train_seconds": self.train_seconds,
-            "elapsed_seconds": time.perf_counter() - self.started,
+            "elapsed_seconds": self._elapsed_seconds(),
             "step_seconds": sum(parts.values()),
             **{f"{part}_seconds": seconds for part, seconds in parts.items()},
         }

@@ -17,7 +17,6 @@ from bench.interrupt import StopSignal
 from bench.loading import load_task
 from bench.packing import Pack
 from bench.planning import Plan
-from bench.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +26,13 @@ def run_packs(packs: Sequence[Pack], plan: Plan, workers: int, display: Display,
     results = _run_here(packs, plan, display, stop) if workers <= 1 else _run_in_workers(packs, plan, workers, stop)
     for runs in results:
         for run in runs:
-            display.trial_ended(run)
+            if run["run_id"] not in plan.finished:
+                display.trial_ended(run)
             yield run
 
 
 def _run_here(packs: Sequence[Pack], plan: Plan, display: Display, stop: StopSignal) -> Iterator[list[Run]]:
-    runner = PackRunner(Store(plan.session.results_dir), plan.session.tracker, [display], stop)
+    runner = PackRunner(plan.session, [display], stop)
     for pack in packs:
         if stop.number is not None:
             return
@@ -80,5 +80,4 @@ def _work(pack: Pack, session: SessionConfig, num_threads: int, number: int) -> 
     if config.device == "cuda":
         torch.cuda.set_device(number % torch.cuda.device_count())
     with StopSignal() as stop:
-        runner = PackRunner(Store(session.results_dir), session.tracker, [], stop)
-        return runner.run(pack, load_task(config.task, config.device))
+        return PackRunner(session, [], stop).run(pack, load_task(config.task, config.device))
