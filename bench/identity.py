@@ -15,9 +15,9 @@ from bench.config import DOCUMENTATION, TrialConfig
 from bench.importing import locate
 
 
-def run_id(trial: TrialConfig, fingerprint: Mapping[str, str]) -> str:
-    """16 hex digits, equal exactly for trials that compute the same numbers."""
-    identity = {"config": _without_documentation(trial.mapping), "fingerprint": dict(fingerprint)}
+def run_id(config: Mapping[str, Any], fingerprint: Mapping[str, str]) -> str:
+    """16 hex digits, equal exactly for trials that compute the same numbers; `config` in its plain form."""
+    identity = {"config": _without_documentation(config), "fingerprint": dict(fingerprint)}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

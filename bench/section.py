@@ -1,7 +1,7 @@
 """Reading one mapping of the configuration: every key is taken once, checked, and none may be left over."""
 
-import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -48,7 +48,7 @@ class Section:
         value = self.take(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(self.key(name), value, "expected a number")
-        if not (math.isfinite(value) and value > above):
+        if not (above < value and abs(value) <= sys.float_info.max):  # an int may be beyond any float
             raise ConfigError(self.key(name), value, f"expected a finite number above {above:g}")
         return float(value)
 

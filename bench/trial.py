@@ -32,7 +32,7 @@ class Trial:
 
     @cached_property
     def run_id(self) -> str:
-        return run_id(self.config, self.fingerprint)
+        return run_id(self.config.mapping, self.fingerprint)
 
     def folder(self, results_dir: Path) -> Path:
         """Where the trial's run is stored."""

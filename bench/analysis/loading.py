@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ MAX_VALUES = 20_000_000
 MAX_COLUMNS = 128
 REQUIRED_METRICS = ("step", "val_loss")
 METRIC_NAME = re.compile(r"[A-Za-z0-9_./-]{1,80}")
+READ_ERRORS = (ValueError, OSError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def load(paths: Sequence[Path]) -> Loaded:
     for path in paths:
         if not path.is_dir():
             raise ValueError(f"{path} is not a folder: give folders that hold runs, e.g. results/")
-    folders = sorted({folder for path in paths for folder in _find_folders(path.resolve())})
+    folders = sorted({folder for path in paths for folder in find_folders(path.resolve())})
     # Two threads: decoding leaves the interpreter's lock, and more of them only wait for each other.
     with ThreadPoolExecutor(max_workers=2) as pool:
         results = list(pool.map(_read_folder, folders, chunksize=64))
@@ -71,7 +73,8 @@ def _short(folder: Path) -> str:
     return text if len(text) <= MAX_TEXT else "…" + text[1 - MAX_TEXT :]
 
 
-def _find_folders(root: Path) -> Iterator[Path]:
+def find_folders(root: Path) -> Iterator[Path]:
+    """Folders at or below `root` that hold a run, or are named like one; hidden ones and drafts are passed over."""
     # os.walk does not follow links: a loop of links or one that points outside is never entered.
     for folder, subfolders, files in os.walk(root):
         path = Path(folder)
@@ -85,33 +88,53 @@ def _find_folders(root: Path) -> Iterator[Path]:
 def _read_folder(folder: Path) -> tuple[dict[str, Any] | None, pa.Table | None, str]:
     """The run's row and metrics, or (None, None, why not)."""
     try:
-        document = json.loads(_read_bytes(folder / RUN_FILE, MAX_JSON_BYTES))
+        document = json.loads(read_bytes(folder / RUN_FILE, MAX_JSON_BYTES))
         row = parse_record(document)
         files = document.get("files")
         digest = files.get(METRICS_FILE) if isinstance(files, dict) else None
         # A run that failed before its first evaluation has no metrics, and is still a result.
         if digest is None and row["status"] in ("failed", "interrupted") and not (folder / METRICS_FILE).exists():
             return row, None, ""
-        return row, _read_metrics(_read_bytes(folder / METRICS_FILE, MAX_METRICS_BYTES), digest), ""
-    except FileNotFoundError as error:
-        return None, None, f"{Path(error.filename).name} is missing"
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        return None, None, f"{RUN_FILE} is not readable JSON"
-    except pa.ArrowException:
-        return None, None, f"{METRICS_FILE} is damaged"
-    except (ValueError, OSError) as error:
-        return None, None, clean_text(str(error))
+        return row, read_metrics(read_bytes(folder / METRICS_FILE, MAX_METRICS_BYTES), digest), ""
+    except READ_ERRORS as error:
+        return None, None, explain(error)
 
 
-def _read_bytes(path: Path, limit: int) -> bytes:
-    if (size := path.stat().st_size) > limit:
-        raise ValueError(f"{path.name} has {size} bytes, more than the {limit} that are read")
+def explain(error: Exception) -> str:
+    """One line on why a run folder could not be read: `error` is one of READ_ERRORS."""
+    if isinstance(error, FileNotFoundError):
+        return f"{Path(error.filename).name} is missing"
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
+        return f"{RUN_FILE} is not readable JSON"
+    return clean_text(str(error))
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """What a file holds. Raises ValueError if that is more than `limit` bytes, or if it is no regular file."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
+        raise ValueError(f"{path.name} is not a file")
+    if status.st_size > limit:
+        raise ValueError(f"{path.name} has {status.st_size} bytes, more than the {limit} that are read")
     return path.read_bytes()
 
 
-def _read_metrics(content: bytes, digest: object) -> pa.Table:
+def read_metrics(content: bytes, digest: object) -> pa.Table:
+    """The numeric columns of a `metrics.parquet`: `step` int64, all others float64.
+
+    Raises:
+        ValueError: `digest` is given and is not its SHA-256; it is damaged; a required column or a step is missing; it
+            is too large.
+    """
     if digest is not None and hashlib.sha256(content).hexdigest() != digest:
         raise ValueError(f"{METRICS_FILE} does not match its checksum")
+    try:
+        return _decode_metrics(content)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{METRICS_FILE} is damaged") from error
+
+
+def _decode_metrics(content: bytes) -> pa.Table:
     file = pq.ParquetFile(pa.BufferReader(content))
     if file.metadata.num_rows * file.metadata.num_columns > MAX_VALUES:
         raise ValueError(f"{METRICS_FILE} claims {file.metadata.num_rows} rows, more than are read")

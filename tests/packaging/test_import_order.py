@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LAYERS = {"optimizers": 0, "tasks": 0, "bench": 1, "bench.analysis": 2, "bench.check": 2, "bench.report": 3}
+LAYERS = {
+    "optimizers": 0,
+    "tasks": 0,
+    "bench": 1,
+    "bench.analysis": 2,
+    "bench.check": 2,
+    "bench.report": 3,
+    "bench.verify": 3,
+}
 TOP = ("bench.__main__", "bench.callbacks")  # what Hydra and the command line call, which may use everything
 FILES = sorted(file for folder in ("bench", "optimizers", "tasks") for file in (ROOT / folder).rglob("*.py"))
 
