@@ -4,6 +4,7 @@ import logging
 import math
 import netrc
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,8 @@ from bench.section import Section
 from bench.trial import Trial
 
 log = logging.getLogger(__name__)
-INIT_TIMEOUT, FINISH_TIMEOUT = 20.0, 60.0  # seconds that a silent server may cost
+TIMEOUT = 20.0  # seconds that a silent server may cost, once in a process
+_silent_servers: set[str] = set()
 
 
 class WandbRun:
@@ -33,18 +35,15 @@ class WandbRun:
 
     def __init__(self, tracker: TrackerConfig, folder: Path, **identity: Any) -> None:
         self._run: Any = None
+        place = {"project": tracker.options["project"], "entity": tracker.options["entity"], "dir": folder}
         with self._never_fails():
-            import wandb
-
-            settings = wandb.Settings(
-                silent=True,
-                console="off",
-                init_timeout=INIT_TIMEOUT,
-                finish_timeout=FINISH_TIMEOUT,
-                x_disable_stats=True,
-            )
-            place = {"project": tracker.options["project"], "entity": tracker.options["entity"], "dir": folder}
-            self._run = wandb.init(**place, **identity, mode=wandb_mode(), reinit="create_new", settings=settings)
+            try:
+                self._run = _init_wandb(wandb_mode(), **place, **identity)
+            except Exception as error:
+                if wandb_mode() != "online":
+                    raise
+                _go_offline(str(error))
+                self._run = _init_wandb("offline", **place, **identity)
 
     def on_step(self, records: Sequence[Record], step: int, losses: Tensor) -> None:
         """Steps are not logged, only evaluations."""
@@ -69,8 +68,11 @@ class WandbRun:
         """Write the summary and close the run."""
         with self._never_fails():
             if self._run is not None:
+                started = time.monotonic()
                 self._run.summary.update({**summary, "status": status})
                 self._run.finish(exit_code=0 if status in FINISHED else 1)
+                if time.monotonic() - started >= TIMEOUT:
+                    _go_offline("it takes too long to finish a run")
 
     @contextmanager
     def _never_fails(self) -> Iterator[None]:
@@ -79,6 +81,22 @@ class WandbRun:
         except Exception as error:
             self._run = None
             log.warning("wandb failed and is left out of this run: %s: %s", type(error).__name__, error)
+
+
+def _init_wandb(mode: Literal["online", "offline", "disabled"], **options: Any) -> Any:
+    import wandb
+
+    settings = wandb.Settings(
+        silent=True, console="off", init_timeout=TIMEOUT, finish_timeout=TIMEOUT, x_disable_stats=True
+    )
+    return wandb.init(**options, mode=mode, reinit="create_new", settings=settings)
+
+
+def _go_offline(reason: str) -> None:
+    """Keep all further runs of this process on disk: a server that is down must not cost every trial its timeout."""
+    _silent_servers.add(_server())
+    text = "the wandb server %s does not answer (%s): runs are kept on disk from now on; `wandb sync` sends them"
+    log.warning(text, _server(), reason.splitlines()[0])
 
 
 def open_run(tracker: TrackerConfig, trial: Trial, folder: Path) -> WandbRun | None:
@@ -132,13 +150,19 @@ def check_tracker(tracker: TrackerConfig) -> None:
 
 
 def wandb_mode() -> Literal["online", "offline", "disabled"]:
-    """`online` where the user is logged in or has set a key, else `offline`; WANDB_MODE wins."""
+    """`online` where the user is logged in or has set a key and the server answers, else `offline`; WANDB_MODE wins."""
+    if _server() in _silent_servers:
+        return "offline"
     if (mode := os.environ.get("WANDB_MODE")) in ("online", "offline", "disabled"):
         return cast(Literal["online", "offline", "disabled"], mode)
     if os.environ.get("WANDB_API_KEY"):
         return "online"
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    host = urlparse(_server()).hostname or ""
     try:
         return "online" if netrc.netrc(os.environ.get("NETRC")).authenticators(host) else "offline"
     except (OSError, netrc.NetrcParseError):
         return "offline"
+
+
+def _server() -> str:
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")

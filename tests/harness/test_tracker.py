@@ -1,6 +1,7 @@
 """wandb mirrors losses and timings offline, and its failures never reach the training."""
 
 import json
+import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bench import tracker
 from bench.errors import ConfigError
 from bench.job import run_job
 from bench.tracker import wandb_mode
@@ -43,7 +45,7 @@ def read_offline_run(folder: Path) -> list[dict[str, Any]]:
     """The history rows of the one wandb run below a folder."""
     from wandb.proto import wandb_internal_pb2
 
-    (file,) = folder.rglob("*.wandb")
+    (file,) = folder.rglob("offline-run-*/*.wandb")
     rows: list[dict[str, Any]] = []
     for data in log_records(file.read_bytes()):
         record = wandb_internal_pb2.Record()
@@ -80,6 +82,24 @@ def test_a_failing_wandb_does_not_fail_the_training(
     composed = mapping(*small("mlp"), "task.steps=5", "tracker=wandb")
     assert run_job(composed) < 10
     assert "wandb failed and is left out" in caplog.text
+
+
+@pytest.mark.parametrize("server", ["refuses", "is silent"])
+def test_a_server_that_does_not_answer_costs_one_timeout_and_no_data(
+    mapping: Mapping, small: Small, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, server: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # accepts connections and never says a word
+        port = listening.getsockname()[1]
+        if server == "refuses":
+            listening.close()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+        monkeypatch.setattr(tracker, "TIMEOUT", 3.0)
+        composed = mapping(*small("mlp"), "task.steps=20", "task.eval_every=10", "tracker=wandb", "sweep=seeds")
+        run_job(composed)
+    folders = [path.parent for path in Path(composed["results_dir"]).rglob("run.json")]
+    assert [len(read_offline_run(folder)) for folder in folders] == [3] * 5
+    assert caplog.text.count("does not answer") == 1
 
 
 def test_a_key_or_a_login_means_online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,16 +2,17 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from torch import Tensor
 
 from bench.clock import PARTS
 from bench.execution import train
 from bench.interrupt import StopSignal
 from bench.planning import Plan
-from bench.record import Record
+from bench.record import Record, Row
 
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
@@ -97,11 +98,21 @@ def test_timeout_ends_the_trial_with_what_was_measured(plan: MakePlan, small: Sm
     assert math.isfinite(record.rows[-1]["full_val_loss"])
 
 
-def test_a_stop_ends_the_trial_at_the_next_step(plan: MakePlan, small: Small) -> None:
-    stop = StopSignal()
-    stop.number = 15
-    record = train_first(plan(*small("mlp")), stop)
-    assert (record.status, record.rows[-1]["step"]) == ("interrupted", 1)
+def test_a_stop_ends_the_trial_at_the_next_step_with_the_evaluations_so_far(plan: MakePlan, small: Small) -> None:
+    made, stop, seen = plan(*small("mlp"), "task.eval_every=2"), StopSignal(), []
+
+    class StopAtThree:
+        def on_step(self, records: Sequence[Record], step: int, losses: Tensor) -> None:
+            seen.append(step)
+            stop.number = 15 if step == 3 else None
+
+        def on_row(self, record: Record, row: Row) -> None:
+            pass
+
+    (record,) = train(made.trials, made.tasks.get(made.trials[0].config.task, "cpu"), [StopAtThree()], stop)
+    assert record.status == "interrupted"
+    assert seen == [1, 2, 3]
+    assert [row["step"] for row in record.rows] == [0, 2]
 
 
 def test_clipping_acts_on_the_gradient_of_the_unscaled_loss(plan: MakePlan, small: Small) -> None:
