@@ -3,9 +3,10 @@
 import hashlib
 import json
 import logging
+import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from bench.clock import StepClock
+from bench.config import TrialConfig
 from bench.ensemble import Ensemble
 from bench.environment import describe_environment
 from bench.execution import is_out_of_memory
@@ -49,11 +51,13 @@ class Calibration:
         self.folder = folder
 
     def step_cost(self, task: Task, trial: Trial) -> StepCost:
-        """What a step of this trial costs when it trains alone."""
+        """What a step of this trial costs when it trains alone; NaN where that does not fit into memory."""
         path = self._path("alone", trial)
         known = _read(path)
         if known is None:
-            seconds = _step_seconds(PlainLearner(task, trial.config), NUM_ALONE_STEPS, trial)
+            seconds = _step_seconds(lambda: PlainLearner(task, trial.config), NUM_ALONE_STEPS, trial)
+            if not seconds:
+                return StepCost(math.nan, math.nan, 0)
             quartiles = statistics.quantiles(seconds, n=4)
             cost = StepCost(statistics.median(seconds), quartiles[2] - quartiles[0], len(seconds))
             known = asdict(cost)
@@ -78,23 +82,18 @@ class Calibration:
             configs, num_threads, seconds = [trial.config for trial in trials], torch.get_num_threads(), []
             for threads in (1, num_threads):
                 torch.set_num_threads(threads)
-                learner: Learner = Ensemble(task, configs) if len(configs) > 1 else PlainLearner(task, configs[0])
-                seconds.append(min(_step_seconds(learner, NUM_PACK_STEPS, trials[0])))
+                seconds.append(_fastest(task, configs, trials[0]))
             known = {"cost": seconds[0] / seconds[1]}
             _write(path, known)
         return float(known["cost"])
 
     def _measure_pack_size(self, task: Task, trials: Sequence[Trial]) -> tuple[int, float]:
         largest = LARGEST_GPU_PACK if trials[0].config.device.startswith("cuda") else LARGEST_CPU_PACK
-        best = (1, min(_step_seconds(PlainLearner(task, trials[0].config), NUM_PACK_STEPS, trials[0])))
+        best = (1, _fastest(task, [trials[0].config], trials[0]))
         size = min(SMALLEST_PACK, len(trials))
-        while size > 1:
-            try:
-                learner = Ensemble(task, [trial.config for trial in trials[:size]])
-                seconds = min(_step_seconds(learner, NUM_PACK_STEPS, trials[0]))
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
+        while size > 1 and math.isfinite(best[1]):
+            seconds = _fastest(task, [trial.config for trial in trials[:size]], trials[0])
+            if math.isnan(seconds):
                 break
             if size / seconds > GOOD_ENOUGH * best[0] / best[1]:
                 best = (size, seconds)
@@ -112,18 +111,33 @@ class Calibration:
         return self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
-def _step_seconds(learner: Learner, num_steps: int, trial: Trial) -> list[float]:
-    """Seconds of `num_steps` steps after a few to warm up, each synchronised with the device."""
+def _fastest(task: Task, configs: Sequence[TrialConfig], trial: Trial) -> float:
+    """Seconds of the fastest of a few steps of these trials together; NaN where they do not fit into memory."""
+
+    def build() -> Learner:
+        return Ensemble(task, configs) if len(configs) > 1 else PlainLearner(task, configs[0])
+
+    return min(_step_seconds(build, NUM_PACK_STEPS, trial), default=math.nan)
+
+
+def _step_seconds(build: Callable[[], Learner], num_steps: int, trial: Trial) -> list[float]:
+    """Seconds of `num_steps` steps after a few to warm up, each synchronised with the device; none if memory lacks."""
     device = torch.device(trial.config.device)
     clock = StepClock(device)
-    clock.start()
     seconds = []
-    for _ in range(NUM_WARMUP_STEPS + num_steps):
-        start = time.perf_counter()
-        learner.step(1.0, clock)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - start)
+    try:
+        learner = build()
+        clock.start()
+        for _ in range(NUM_WARMUP_STEPS + num_steps):
+            start = time.perf_counter()
+            learner.step(1.0, clock)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - start)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return []
     return seconds[NUM_WARMUP_STEPS:]
 
 

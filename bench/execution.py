@@ -195,4 +195,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory, of the device or of the machine, did not suffice."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.calibration import Calibration
 from bench.display import Display
-from bench.errors import JobFailedError
+from bench.errors import JobFailedError, StoreError
 from bench.execution import Run
 from bench.interrupt import StopSignal
 from bench.objective import cell_of, objective_of, rank_cells
@@ -47,8 +47,12 @@ def run_job(mapping: Mapping[str, Any]) -> float:
         return math.nan
     runs = dict(plan.finished)
     with StopSignal() as stop, Display(len(plan.missing), _trial_steps(packs)) as display:
-        for run in run_packs(packs, plan, workers, display, stop):
-            runs[run["run_id"]] = run
+        try:
+            for run in run_packs(packs, plan, workers, display, stop):
+                runs[run["run_id"]] = run
+        except StoreError as error:
+            kept = f"{len(runs)} of {len(plan.trials)} trials are stored; the same command goes on from there"
+            raise StoreError(f"{error}; {kept}") from error
     ordered = [runs[trial.run_id] for trial in plan.trials if trial.run_id in runs]
     if ordered:
         track_sweep(plan.session.tracker, plan.trials[0], ordered, plan.session.results_dir)

@@ -114,7 +114,7 @@ def print_plan(plan: Plan, packs: Sequence[Pack], seconds: float, workers: int) 
         console.print(f"  {len(plan.finished)} already finished, {len(plan.missing)} to train", highlight=False)
     sizes = sorted({len(pack.trials) for pack in packs}, reverse=True)
     if packs:
-        estimate = f", about {seconds:.0f} s" if seconds else ""
+        estimate = f", about {seconds:.0f} s" if seconds > 0 else ""
         side_by_side = f", {workers} side by side" if workers > 1 else ""
         text = f"  {len(packs)} packs of {' or '.join(map(str, sizes))} trials{side_by_side}{estimate}"
         console.print(text, highlight=False)
