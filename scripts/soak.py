@@ -2,9 +2,9 @@
 
     python scripts/soak.py --kills 100
 
-The sweep has packs and writes a checkpoint every 50 steps. Three kills of four come while it trains, within a second of
-its beginning, the others at any moment from its start on. In the end every trial must be complete, there once, and equal
-to the undisturbed one in every bit of its losses; exit code 1 if not.
+The sweep has packs and writes a checkpoint every 50 steps. Three kills of four come while it trains, within a second
+of its beginning, the others at any moment from its start on. In the end every trial must be complete, there once, and
+equal to the undisturbed one in every bit of its losses; exit code 1 if not.
 """
 
 import argparse
