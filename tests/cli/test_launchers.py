@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,26 @@ def test_launcher_carries_jobs_to_processes_that_share_one_results_folder(launch
     assert sorted(run["config"]["optimizer"]["name"] for run in runs) == ["adamuon"] * 7 + ["adamw"] * 7
     assert {run["status"] for run in runs} <= {"completed", "diverged"}
     assert len({run["run_id"] for run in runs}) == 14
+
+
+def test_a_job_that_submitit_preempts_is_requeued_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    args = command_with("hydra/launcher=submitit_local", "hydra_submitit_launcher")
+    long = ["task.steps=30000", "task.eval_every=1000", "results_dir=out", "optimizer=adamw", "sweep=none"]
+    command = [arg for arg in args if not arg.startswith(("optimizer=", "sweep=", "task.steps="))]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, *command, *long], cwd=tmp_path, env=env, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 90
+    while not (claims := list(tmp_path.glob("out/.claims/*.json"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.kill(int(claims[0].name.split("-")[-2]), signal.SIGUSR2)  # what SLURM sends before it ends a job
+    _, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    told = "".join(path.read_text() for path in tmp_path.rglob("*_log.*"))
+    assert "Requeued job" in told
+    assert re.search(r"1 trials go on from step \d+ of 30000", told)
+    (run_file,) = tmp_path.glob("out/*/*/*/run.json")
+    assert json.loads(run_file.read_text())["status"] == "completed"
 
 
 def test_submitit_job_of_a_mistaken_command_ends_in_one_line(tmp_path: Path) -> None:
