@@ -52,7 +52,9 @@ def test_a_finished_trial_is_found_and_not_trained_again(mapping: Mapping, small
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "status"])
-def test_a_damaged_run_is_not_taken_for_finished(mapping: Mapping, small: Small, plan: MakePlan, damage: str) -> None:
+def test_a_damaged_run_is_trained_again_and_set_aside_by_name(
+    mapping: Mapping, small: Small, plan: MakePlan, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
     overrides = [*small("mlp"), "task.steps=5"]
     run_job(mapping(*overrides))
     made = plan(*overrides)
@@ -71,6 +73,9 @@ def test_a_damaged_run_is_not_taken_for_finished(mapping: Mapping, small: Small,
     assert not plan(*overrides).finished
     run_job(mapping(*overrides))
     assert set(plan(*overrides).finished) == {identity}
+    aside = list(folder.parent.glob(".*.damaged"))
+    assert len(aside) == (damage != "status"), "a run that only was interrupted is replaced"
+    assert all(f"{folder} was damaged: set aside as {path}" in caplog.text for path in aside)
 
 
 def test_what_dead_processes_left_behind_is_removed(plan: MakePlan, small: Small) -> None:
