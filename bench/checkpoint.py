@@ -87,7 +87,7 @@ def find_checkpointed(folder: Path, run_ids: Collection[str]) -> Iterator[list[s
     left = set(run_ids)
     for path in sorted(folder.glob("*.ckpt")):
         pack = (_read_header(path) or {}).get("run_ids")
-        if isinstance(pack, list) and pack and left.issuperset(map(str, pack)):
+        if isinstance(pack, list) and pack and all(isinstance(run_id, str) and run_id in left for run_id in pack):
             left.difference_update(pack)
             yield pack
 

@@ -10,25 +10,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from common import compose_plan, describe_machine, publish
 
 from bench.cadence import Cadence
 from bench.checkpoint import Checkpoint
-from bench.cli import find_conf_dir
-from bench.environment import describe_environment
 from bench.execution import train
 from bench.interrupt import StopSignal
-from bench.planning import Plan, make_plan
+from bench.planning import Plan
 
 
 def plan_trials(task: str, num_trials: int, num_steps: int) -> Plan:
-    overrides = [f"task={task}", f"task.steps={num_steps}", "task.eval_every=50", "tracker=none", "device=cpu"]
     seeds = ["sweep=seeds", f"sweep.axes.seed=[range,0,{num_trials}]"]
-    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-        mapping = OmegaConf.to_container(compose("config", [*overrides, *seeds]), resolve=True)
-    assert isinstance(mapping, dict)
-    return make_plan({str(key): value for key, value in mapping.items()})
+    return compose_plan(f"task={task}", f"task.steps={num_steps}", "task.eval_every=50", "device=cpu", *seeds)
 
 
 def seconds_of(plan: Plan, checkpoint: Checkpoint | None) -> float:
@@ -64,9 +57,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=Path, help="also write the table here")
     options = parser.parse_args()
-    machine = describe_environment("cpu")
     lines = [
-        f"torch {machine['torch']}, {machine['device_name']}, {machine['num_threads']} threads, {machine['time']}",
+        describe_machine("cpu"),
         "",
         f"| task | trials together | checkpoint every {options.every} steps (median of {options.repeats}) | range |",
         "|---|---:|---:|---:|",
@@ -76,10 +68,7 @@ def main() -> None:
             for size in options.sizes:
                 arguments = (task, size, options.steps, options.every, options.repeats, Path(folder))
                 lines.append(measure(*arguments))
-    print("\n".join(lines))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    publish(lines, options.out)
 
 
 if __name__ == "__main__":

@@ -17,17 +17,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from common import compose_plan
 from torch import Tensor
 
-from bench.cli import find_conf_dir
 from bench.environment import describe_environment
 from bench.execution import train
 from bench.interrupt import StopSignal
 from bench.learner import build_model
 from bench.loading import Task
-from bench.planning import make_plan
 from bench.record import Record, Row
 from bench.routing import RoutedOptimizer
 from bench.seeds import make_generator
@@ -57,12 +54,8 @@ class Stopwatch:
 
 def make_trial(task: str, optimizer: str, args: argparse.Namespace) -> tuple[Trial, Task]:
     """A trial with an evaluation before its first step and one after its last."""
-    overrides = [f"task={task}", f"optimizer={optimizer}", f"device={args.device}", "tracker=none"]
-    overrides += [f"task.steps={args.steps}", f"task.eval_every={args.steps}"]
-    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-        container = OmegaConf.to_container(compose("config", overrides), resolve=True)
-    assert isinstance(container, dict)
-    plan = make_plan({str(key): value for key, value in container.items()})
+    short = [f"task.steps={args.steps}", f"task.eval_every={args.steps}"]
+    plan = compose_plan(f"task={task}", f"optimizer={optimizer}", f"device={args.device}", *short)
     (trial,) = plan.trials
     return trial, plan.tasks.get(trial.config.task, trial.config.device)
 

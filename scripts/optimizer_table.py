@@ -17,15 +17,13 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from common import compose_plan
 from omegaconf import OmegaConf
 
 from bench.cli import find_conf_dir
 from bench.execution import PackRunner, Run
 from bench.interrupt import StopSignal
 from bench.packing import Pack
-from bench.planning import make_plan
-from bench.store import Store
 from tasks.corpora import bigram_loss
 from tasks.gpt_nano import GPTTask
 
@@ -46,15 +44,11 @@ def optimizer_names() -> list[str]:
 
 def train(optimizer: str, task: str, *changes: str) -> tuple[Run, float | None]:
     """What stands in `run.json` of one trial at the defaults, and the bigram model's loss where the task has text."""
-    overrides = [f"optimizer={optimizer}", f"task={task}", "tracker=none", *changes]
-    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-        container = OmegaConf.to_container(compose("config", overrides), resolve=True)
-    assert isinstance(container, dict)
-    plan = make_plan({str(key): value for key, value in container.items()})
-    (trial,) = plan.trials
-    loaded = plan.tasks.get(trial.config.task, trial.config.device)
     with StopSignal() as stop, TemporaryDirectory() as folder:
-        (run,) = PackRunner(Store(Path(folder)), plan.session.tracker, [], stop).run(Pack((trial,)), loaded)
+        plan = compose_plan(f"optimizer={optimizer}", f"task={task}", f"results_dir={folder}", *changes)
+        (trial,) = plan.trials
+        loaded = plan.tasks.get(trial.config.task, trial.config.device)
+        (run,) = PackRunner(plan.session, [], stop).run(Pack((trial,)), loaded)
     if stop.number is not None:
         raise SystemExit(128 + stop.number)
     return run, bigram_loss(loaded) if isinstance(loaded, GPTTask) else None

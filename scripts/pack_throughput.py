@@ -14,26 +14,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
+from common import compose_plan, describe_machine, publish
 from joblib.externals.loky import get_reusable_executor
-from omegaconf import OmegaConf
 
-from bench.cli import find_conf_dir
 from bench.clock import StepClock
 from bench.ensemble import Ensemble
-from bench.environment import describe_environment
 from bench.learner import Learner, PlainLearner
-from bench.planning import Plan, make_plan
+from bench.planning import Plan
 
 
 def plan_seeds(optimizer: str, task: str, device: str, num_trials: int) -> Plan:
     """As many trials of one structure as the largest pack needs."""
     seeds = ["sweep=seeds", f"sweep.axes.seed=[range,0,{num_trials}]"]
-    overrides = [f"optimizer={optimizer}", f"task={task}", f"device={device}", "tracker=none", *seeds]
-    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-        mapping = OmegaConf.to_container(compose("config", overrides), resolve=True)
-    assert isinstance(mapping, dict)
-    return make_plan({str(key): value for key, value in mapping.items()})
+    return compose_plan(f"optimizer={optimizer}", f"task={task}", f"device={device}", *seeds)
 
 
 def seconds_per_step(learner: Learner, device: str, num_steps: int) -> float:
@@ -118,10 +111,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
     parser.add_argument("--out", type=Path, help="also write the table here")
     options = parser.parse_args()
-    machine = describe_environment(options.device)
     pairs = [(task, optimizer) for task in options.tasks for optimizer in options.optimizers]
     lines = [
-        f"torch {machine['torch']}, {machine['device_name']}, {machine['num_threads']} threads, {machine['time']}",
+        describe_machine(options.device),
         "",
         "| task | optimizer | way | trial-steps/s | over one by one (median) | range |",
         "|---|---|---|---:|---:|---:|",
@@ -130,10 +122,7 @@ def main() -> None:
         lines += measure(optimizer, task, options.device, options.sizes, options.repeats, options.seconds)
     lines += ["", "| task | optimizer | pack size | where the time of a step goes |", "|---|---|---:|---|"]
     lines += [profile(optimizer, task, options.device, max(options.sizes)) for task, optimizer in pairs]
-    print("\n".join(lines))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    publish(lines, options.out)
 
 
 if __name__ == "__main__":

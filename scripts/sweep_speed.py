@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.environment import describe_environment
+from common import describe_machine, publish
 
 NUM_PROCESSES = 4  # single processes that are really started
 
@@ -50,10 +50,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the table here")
     options = parser.parse_args()
     rounds = [measure_once(options.trials, options.steps) for _ in range(options.repeats)]
-    machine = describe_environment("cpu")
     lines = [
         f"python scripts/sweep_speed.py --trials {options.trials} --steps {options.steps} --repeats {options.repeats}",
-        f"torch {machine['torch']}, {machine['device_name']}, {machine['num_threads']} threads, {machine['time']}",
+        describe_machine("cpu"),
         "",
         f"| {options.trials} trials of mlp, {options.steps} steps | seconds (median) | times as long as packed |",
         "|---|---:|---:|",
@@ -62,10 +61,7 @@ def main() -> None:
         seconds = statistics.median(measured[way] for measured in rounds)
         ratio = statistics.median(measured[way] / measured["packed"] for measured in rounds)
         lines.append(f"| {way} | {seconds:.1f} | {ratio:.2f} |")
-    print("\n".join(lines))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    publish(lines, options.out)
 
 
 if __name__ == "__main__":
