@@ -20,6 +20,7 @@ from bench.analysis.loading import (
     read_metrics,
 )
 from bench.analysis.records import STATUSES, number
+from bench.checkpoint import CHECKPOINTS
 from bench.clock import PARTS
 from bench.config import TrialConfig, parse_trial
 from bench.errors import ConfigError, shorten
@@ -30,7 +31,7 @@ from bench.verify.schema import find_schema_faults
 
 ROUNDING = 1e-9  # relative; versions of Python add up floats differently
 DRAFT = re.compile(r"\.[0-9a-f]{16}\..+\.\d+\.[0-9a-f]{8}\.tmp")
-CACHES = (".calibration", ".multirun")
+CACHES = (".calibration", ".claims", ".multirun")
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,10 @@ def find_leftovers(root: Path) -> Iterator[tuple[Path, str]]:
             path = Path(folder, name)
             if DRAFT.fullmatch(name):
                 yield path, "draft of a run in training, or of a process that died"
+            elif name.endswith(".damaged"):
+                yield path, "set aside because it was damaged"
+            elif name == CHECKPOINTS:
+                yield from ((file, "checkpoint of trials that are not finished") for file in path.glob("*.ckpt"))
             else:
                 yield path, f"not read by anything: {sum(1 for _ in path.rglob(RUN_FILE))} runs in it are not checked"
 

@@ -171,13 +171,20 @@ def test_what_lies_beside_the_runs_is_noted_and_no_fault(
     trained: Callable[..., list[Path]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder,) = trained()
-    shutil.copytree(folder, folder.parents[2] / ".damaged" / folder.name)
+    shutil.copytree(folder, folder.parents[2] / ".mine" / folder.name)
+    damaged = folder.with_name(f".{folder.name}.0123abcd.damaged")
+    damaged.mkdir()
+    checkpoint = folder.parents[2] / ".checkpoints" / "0123abcd.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
     draft = folder.with_name(f".{folder.name}.host.123.0123abcd.tmp")
     draft.mkdir()
     assert main([str(folder.parents[2])]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        f"note: {folder.parents[2] / '.damaged'}: not read by anything: 1 runs in it are not checked",
+        f"note: {checkpoint}: checkpoint of trials that are not finished",
+        f"note: {folder.parents[2] / '.mine'}: not read by anything: 1 runs in it are not checked",
+        f"note: {damaged}: set aside because it was damaged",
         f"note: {draft}: draft of a run in training, or of a process that died",
         "1 runs: 1 whole, 0 with faults",
     ]
