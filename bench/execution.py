@@ -44,25 +44,26 @@ class PackRunner:
         self.session, self.watchers, self.stop = session, watchers, stop
         self.store, self.claims = Store(session.results_dir), Claims(session.results_dir)
         self.checkpoints = session.results_dir / CHECKPOINTS
+        self.waiting = False
 
-    def run(self, pack: Pack, task: Task) -> list[Run]:
-        """Train the trials of `pack`, store them and return what stands in each `run.json`.
+    def run(self, pack: Pack, task: Task) -> tuple[list[Run], Pack | None]:
+        """Train the trials of `pack` that no other process trains at this moment, and store them.
 
-        What another process trains at this moment is waited for, and trained here only if that process gives up.
+        Returns:
+            What stands in each `run.json`, and the rest of the pack, to ask for again.
         """
-        runs: list[Run] = []
-        left = pack.trials
-        while left and self.stop.number is None:
-            with self.claims.take([trial.run_id for trial in left]) as claimed:
-                mine = tuple(trial for trial in left if trial.run_id in claimed)
-                runs += self._run_claimed(replace(pack, trials=mine), task) if mine else []
-            left = tuple(trial for trial in left if trial.run_id not in claimed)
-            if left:
-                self._wait(len(left))
-        return runs
+        with self.claims.take([trial.run_id for trial in pack.trials]) as claimed:
+            mine = tuple(trial for trial in pack.trials if trial.run_id in claimed)
+            runs = self._run_claimed(replace(pack, trials=mine), task) if mine else []
+        others = tuple(trial for trial in pack.trials if trial.run_id not in claimed)
+        if others and not mine:
+            self._wait()
+        return runs, replace(pack, trials=others) if others else None
 
-    def _wait(self, num_trials: int) -> None:
-        log.warning("%d trials are being trained by another process: waiting for them", num_trials)
+    def _wait(self) -> None:
+        if not self.waiting:
+            log.warning("waiting for trials that another process is training")
+        self.waiting = True
         end = time.monotonic() + WAIT_SECONDS
         while self.stop.number is None and time.monotonic() < end:
             time.sleep(0.1)

@@ -1,6 +1,7 @@
 """Packs one after the other in this process, or side by side in worker processes."""
 
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures.process import BrokenProcessPool
@@ -33,11 +34,13 @@ def run_packs(packs: Sequence[Pack], plan: Plan, workers: int, display: Display,
 
 def _run_here(packs: Sequence[Pack], plan: Plan, display: Display, stop: StopSignal) -> Iterator[list[Run]]:
     runner = PackRunner(plan.session, [display], stop)
-    for pack in packs:
-        if stop.number is not None:
-            return
+    left = deque(packs)
+    while left and stop.number is None:
+        pack = left.popleft()
         config = pack.trials[0].config
-        yield runner.run(pack, plan.tasks.get(config.task, config.device))
+        runs, rest = runner.run(pack, plan.tasks.get(config.task, config.device))
+        left.extend([rest] if rest else [])
+        yield runs
 
 
 def _run_in_workers(packs: Sequence[Pack], plan: Plan, workers: int, stop: StopSignal) -> Iterator[list[Run]]:
@@ -69,12 +72,17 @@ def _run_once_in_workers(
             running[executor.submit(_work, left[number], session, threads, number)] = number
         stop.followers = executor._processes
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            runs = future.result()
-            del left[running.pop(future)]
+            runs, rest = future.result()
+            number = running.pop(future)
+            if rest is None:
+                del left[number]
+            else:
+                left[number] = rest
+                waiting.append(number)
             yield runs
 
 
-def _work(pack: Pack, session: SessionConfig, num_threads: int, number: int) -> list[Run]:
+def _work(pack: Pack, session: SessionConfig, num_threads: int, number: int) -> tuple[list[Run], Pack | None]:
     torch.set_num_threads(num_threads)
     config = pack.trials[0].config
     if config.device == "cuda":

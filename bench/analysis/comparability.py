@@ -38,9 +38,9 @@ def prepare(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     if len(doubled):
         notes.append(f"{len(doubled)} runs are older repetitions of the same trial and are left out.")
     used = used.drop(index=doubled)
-    for setting, group in groups(used, "setting"):
+    for (setting, optimizer), group in groups(used, ["setting", "optimizer"]):
         if (versions := group["code_fingerprint"].nunique()) > 1:
-            notes.append(f"{setting}: runs of {versions} versions of the code stand side by side.")
+            notes.append(f"{setting}: runs of {optimizer} of {versions} versions of the code stand side by side.")
     return runs, used, notes
 
 

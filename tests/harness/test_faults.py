@@ -143,7 +143,23 @@ def test_two_processes_on_one_sweep_train_every_trial_once(small: Small, tmp_pat
     told = finish(second)
     assert len(before) == 4
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/*/*/*/run.json")} == before
-    assert "being trained by another process: waiting" in told
+    assert told.count("waiting for trials that another process is training") == 1
+
+
+def test_two_processes_on_one_sweep_share_its_packs(small: Small, tmp_path: Path) -> None:
+    args = [*small("mlp"), "task.steps=4000", "task.eval_every=500", "pack_size=4", "results_dir=out"]
+    sweep = ["sweep=seeds", "sweep.axes.seed=[range,0,16]"]
+    first = start(tmp_path, *args, *sweep)
+    wait_for(tmp_path, "out/.claims/*.json")
+    second = start(tmp_path, *args, *sweep)
+    wait_for(tmp_path, f"out/.claims/*-{second.pid}-*.json")
+    assert first.poll() is None
+    claims = [json.loads(path.read_text()) for path in tmp_path.glob("out/.claims/*.json")]
+    assert [len(claimed) for claimed in claims] == [4, 4]
+    assert len({run_id for claimed in claims for run_id in claimed}) == 8
+    finish(first)
+    finish(second)
+    assert [run["status"] for run in stored(tmp_path / "out").values()] == ["completed"] * 16
 
 
 def test_a_process_takes_over_what_a_killed_one_was_training(small: Small, tmp_path: Path) -> None:
