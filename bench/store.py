@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.environment import describe_environment
-from bench.errors import StoreError
-from bench.record import FINISHED, Record, Row
+from bench.errors import StoreError, one_line, shorten
+from bench.reading import read_json
+from bench.record import FINISHED, Record, Row, is_summary
 from bench.trial import Trial
 
 SCHEMA_VERSION = 1
@@ -36,11 +37,12 @@ class Store:
         """What stands in `run.json` of the trial, and its `folder`, if it is stored, whole and finished."""
         folder = trial.folder(self.results_dir)
         try:
-            run: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            run = read_json(folder / "run.json")
             checksum = run["files"]["metrics.parquet"]
             whole = run["schema_version"] == SCHEMA_VERSION and run["run_id"] == trial.run_id
-            if whole and run["status"] in FINISHED and _sha256(folder / "metrics.parquet") == checksum:
-                return {**run, "sweep": _describe_sweep(trial), "folder": str(folder)}
+            whole = whole and run["status"] in FINISHED and is_summary(run["summary"])
+            if whole and _sha256(folder / "metrics.parquet") == checksum:
+                return {**run, **_describe_trial(trial), "folder": str(folder)}
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return None
@@ -79,10 +81,7 @@ def _describe(trial: Trial, record: Record, metrics_checksum: str) -> dict[str, 
         "schema_version": SCHEMA_VERSION,
         "run_id": trial.run_id,
         "status": record.status,
-        "seed": trial.config.seed,
-        "config": trial.config.mapping,
-        "fingerprint": trial.fingerprint,
-        "sweep": _describe_sweep(trial),
+        **_describe_trial(trial),
         "summary": record.summary(),
         "pack": {"size": record.pack_size, "shared_timing": record.pack_size > 1},
         "environment": describe_environment(trial.config.device),
@@ -92,8 +91,13 @@ def _describe(trial: Trial, record: Record, metrics_checksum: str) -> dict[str, 
     return finite
 
 
-def _describe_sweep(trial: Trial) -> dict[str, Any] | None:
-    return None if trial.sweep is None else {"name": trial.sweep, "cell": dict(trial.cell)}
+def _describe_trial(trial: Trial) -> dict[str, Any]:
+    return {
+        "seed": trial.config.seed,
+        "config": trial.config.mapping,
+        "fingerprint": trial.fingerprint,
+        "sweep": None if trial.sweep is None else {"name": trial.sweep, "cell": dict(trial.cell)},
+    }
 
 
 def _without_non_finite(value: Any) -> Any:
@@ -156,7 +160,8 @@ def _told_in_one_line(results_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"results_dir={results_dir}: cannot be written: {error.strerror or error}") from error
+        reason = one_line(error.strerror or str(error))
+        raise StoreError(f"results_dir={shorten(str(results_dir))}: cannot be written: {reason}") from error
 
 
 def _sha256(path: Path) -> str:

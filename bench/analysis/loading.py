@@ -1,7 +1,6 @@
 """The one module that reads files: run folders, thousands and any mixture, into two frames and a list of problems."""
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.analysis.records import MAX_TEXT, clean_text, parse_record
+from bench.reading import read_bytes, read_json
 
 RUN_FILE, METRICS_FILE = "run.json", "metrics.parquet"
-MAX_JSON_BYTES = 4 * 2**20
 MAX_METRICS_BYTES = 256 * 2**20
 MAX_VALUES = 20_000_000
 MAX_COLUMNS = 128
@@ -85,28 +84,20 @@ def _find_folders(root: Path) -> Iterator[Path]:
 def _read_folder(folder: Path) -> tuple[dict[str, Any] | None, pa.Table | None, str]:
     """The run's row and metrics, or (None, None, why not)."""
     try:
-        document = json.loads(_read_bytes(folder / RUN_FILE, MAX_JSON_BYTES))
+        document = read_json(folder / RUN_FILE)
         row = parse_record(document)
         files = document.get("files")
         digest = files.get(METRICS_FILE) if isinstance(files, dict) else None
         # A run that failed before its first evaluation has no metrics, and is still a result.
         if digest is None and row["status"] in ("failed", "interrupted") and not (folder / METRICS_FILE).exists():
             return row, None, ""
-        return row, _read_metrics(_read_bytes(folder / METRICS_FILE, MAX_METRICS_BYTES), digest), ""
+        return row, _read_metrics(read_bytes(folder / METRICS_FILE, MAX_METRICS_BYTES), digest), ""
     except FileNotFoundError as error:
         return None, None, f"{Path(error.filename).name} is missing"
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        return None, None, f"{RUN_FILE} is not readable JSON"
     except pa.ArrowException:
         return None, None, f"{METRICS_FILE} is damaged"
     except (ValueError, OSError) as error:
         return None, None, clean_text(str(error))
-
-
-def _read_bytes(path: Path, limit: int) -> bytes:
-    if (size := path.stat().st_size) > limit:
-        raise ValueError(f"{path.name} has {size} bytes, more than the {limit} that are read")
-    return path.read_bytes()
 
 
 def _read_metrics(content: bytes, digest: object) -> pa.Table:
