@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, requires
@@ -44,7 +45,7 @@ def bind_options(function: Callable[..., Any], options: Mapping[str, Any], path:
 
     Raises:
         UnknownKeyError: an option that it does not have.
-        ConfigError: an option that it needs and that is missing, true or false in place of a number.
+        ConfigError: an option that it needs and that is missing, true, false or an infinity in place of a number.
     """
     named = _named_parameters(function)
     for name in list(named)[:num_positional]:
@@ -52,11 +53,15 @@ def bind_options(function: Callable[..., Any], options: Mapping[str, Any], path:
     for name, value in options.items():
         if name not in named:
             raise UnknownKeyError(f"{path}.{name}", value, named, owner=signature_text(function))
-        if isinstance(value, bool) and type(named[name].default) in (int, float):
-            raise ConfigError(f"{path}.{name}", value, f"expected a number; signature: {signature_text(function)}")
+        if _is_no_number(value) and type(default := named[name].default) in (int, float) and value != default:
+            raise ConfigError(f"{path}.{name}", value, f"expected a finite number; {signature_text(function)}")
     for name, parameter in named.items():
         if parameter.default is parameter.empty and name not in options:
             raise ConfigError(f"{path}.{name}", None, f"{signature_text(function)} needs this option")
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
