@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 MAX_DEPTH = 16
 MAX_KEY, MAX_TEXT = 200, 10_000
 MAX_NUMBER = 2**63
+MAX_FLOAT = sys.float_info.max
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -97,7 +99,7 @@ class Section:
         value = self.take(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(self.key(name), value, "expected a number")
-        if not (math.isfinite(value) and value > above):
+        if not (-MAX_FLOAT <= value <= MAX_FLOAT and value > above):
             raise ConfigError(self.key(name), value, f"expected a finite number above {above:g}")
         return float(value)
 
