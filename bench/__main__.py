@@ -9,8 +9,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench.cli import explain, find_conf_dir, help_text
-from bench.errors import ConfigError, JobFailedError, StoreError
+from bench.cli import check_choices, explain, failed_to_compose, find_conf_dir, help_text
+from bench.errors import ConfigError, JobFailedError, StoreError, one_line
 
 
 @hydra.main(version_base="1.3", config_path=str(find_conf_dir()), config_name="config")
@@ -18,11 +18,11 @@ def run(cfg: DictConfig) -> float:
     """Hydra's entry: everything below sees plain values."""
     from bench.job import run_job  # late: torch takes seconds, and Ctrl-C may come within them
 
-    mapping = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    assert isinstance(mapping, dict)
     try:
+        mapping = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        assert isinstance(mapping, dict)
         return run_job({str(key): value for key, value in mapping.items()})
-    except (ConfigError, StoreError) as error:  # ends the process here: Hydra would add a line of its own
+    except (ConfigError, StoreError, OmegaConfBaseException) as error:  # exits here: Hydra would add a line of its own
         raise SystemExit(_tell(str(error), 2)) from error
 
 
@@ -37,14 +37,17 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to here
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:
+        check_choices(args)
         run()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
         sys.exit(_tell(explain(error, args), 2))
     except JobFailedError as error:
         sys.exit(_tell(str(error), 1))
     except KeyboardInterrupt:
         sys.exit(_tell("stopped at once", 130))
     except Exception as error:
+        if failed_to_compose(error):
+            sys.exit(_tell(explain(error, args), 2))
         if type(error).__module__.partition(".")[0] != "submitit":
             raise
         line = str(error).rstrip().splitlines()[-1]  # what the job itself has told on its stderr
@@ -52,7 +55,7 @@ def main() -> None:
 
 
 def _tell(text: str, code: int) -> int:
-    print(f"error: {text}", file=sys.stderr)
+    print(f"error: {one_line(text)}", file=sys.stderr)
     return code
 
 

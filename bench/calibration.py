@@ -6,7 +6,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from bench.execution import is_out_of_memory
 from bench.learner import Learner, PlainLearner
 from bench.loading import Task
 from bench.packing import structure
+from bench.reading import read_json
 from bench.trial import Trial
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Calibration:
     def step_cost(self, task: Task, trial: Trial) -> StepCost:
         """What a step of this trial costs when it trains alone; NaN where that does not fit into memory."""
         path = self._path("alone", trial)
-        known = _read(path)
+        known = _read(path, {"seconds": float, "spread": float, "num_steps": int})
         if known is None:
             seconds = _step_seconds(lambda: PlainLearner(task, trial.config), NUM_ALONE_STEPS, trial)
             if not seconds:
@@ -67,7 +68,7 @@ class Calibration:
     def pack_size(self, task: Task, trials: Sequence[Trial]) -> tuple[int, float]:
         """The pack size with the most trial-steps per second, and the seconds that one of its steps takes."""
         path = self._path(f"pack-{_log2(len(trials))}", trials[0])
-        known = _read(path)
+        known = _read(path, {"size": int, "seconds": float})
         if known is None:
             size, seconds = self._measure_pack_size(task, trials)
             known = {"size": size, "seconds": seconds}
@@ -77,7 +78,7 @@ class Calibration:
     def one_thread_cost(self, task: Task, trials: Sequence[Trial]) -> float:
         """Seconds of a pack's step on one thread, over its seconds on all threads."""
         path = self._path(f"threads-{_log2(len(trials))}", trials[0])
-        known = _read(path)
+        known = _read(path, {"cost": float})
         if known is None:
             configs, num_threads, seconds = [trial.config for trial in trials], torch.get_num_threads(), []
             for threads in (1, num_threads):
@@ -145,12 +146,15 @@ def _log2(number: int) -> int:
     return number.bit_length() - 1
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, types: Mapping[str, type]) -> dict[str, Any] | None:
+    """A measurement kept earlier, if it is still one: exactly these figures, each finite and above zero."""
     try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known = read_json(path)
     except (OSError, ValueError):
         return None
-    return known
+    if not isinstance(known, dict) or {name: type(value) for name, value in known.items()} != types:
+        return None
+    return known if all(0 < value < math.inf for value in known.values()) else None
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

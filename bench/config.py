@@ -1,6 +1,7 @@
 """The configuration, validated once: from Hydra's plain mapping to frozen dataclasses. Nothing below sees a `cfg`."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,13 @@ import torch
 
 from bench.cadence import Cadence, parse_cadence
 from bench.errors import ConfigError
-from bench.section import Section
+from bench.section import Section, check_plain
 
 PRECISIONS = ("float32", "bfloat16", "float64")
+DEVICE = re.compile(r"cpu|cuda(:(?P<index>[0-9]{1,3}))?")
 MAX_STEPS = 100_000_000
 MAX_SEED = 2**31 - 1
+MAX_VALUES, MAX_TRIAL_VALUES = 200_000, 1000  # a sweep may list its values; a trial's are copied for each of its cells
 LABELS = ("matrix", "embedding", "head", "vector")
 DOCUMENTATION = ("paper", "eps_convention", "search_space", "divergence_hint")
 TRIAL_KEYS = (
@@ -133,11 +136,13 @@ class SessionConfig:
 
 
 def split_mapping(mapping: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The resolved configuration as its trial part and its session part. Raises UnknownKeyError for any other key."""
+    """The resolved configuration as its trial part and its session part. Raises ConfigError for any other key."""
+    check_plain(mapping, MAX_VALUES)
     section = Section(mapping)
     trial = {key: section.take(key) for key in TRIAL_KEYS}
     session = {key: section.take(key) for key in SESSION_KEYS}
     section.finish()
+    check_plain(trial, MAX_TRIAL_VALUES)
     return trial, session
 
 
@@ -167,8 +172,11 @@ def parse_trial(mapping: Mapping[str, Any]) -> TrialConfig:
 def parse_session(mapping: Mapping[str, Any]) -> SessionConfig:
     """How the trials are to be run and stored, from the session part of a configuration. Raises ConfigError."""
     section = Section(mapping)
+    results_dir = section.take_text("results_dir")
+    if not results_dir.strip():
+        raise ConfigError("results_dir", results_dir, "expected the path of a folder")
     return SessionConfig(
-        results_dir=Path(section.take_text("results_dir")),
+        results_dir=Path(results_dir),
         tracker=_parse_tracker(section.take("tracker")),
         force=section.take_bool("force"),
         dry_run=section.take_bool("dry_run"),
@@ -237,11 +245,12 @@ def _resolve_device(value: Any) -> str:
     """`cpu` or `cuda[:index]`; `auto` is the GPU where there is one."""
     if value == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    name, _, index = str(value).partition(":")
-    if name not in ("cpu", "cuda") or (index and not index.isdigit()) or (name == "cpu" and index):
+    match = DEVICE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         raise ConfigError("device", value, "expected auto, cpu, cuda or cuda:N")
-    if name == "cuda" and not torch.cuda.is_available():
+    index = match["index"]
+    if value != "cpu" and not torch.cuda.is_available():
         raise ConfigError("device", value, "this machine has no CUDA GPU that torch can use; use device=cpu")
     if index and int(index) >= torch.cuda.device_count():
         raise ConfigError("device", value, f"this machine has {torch.cuda.device_count()} CUDA device(s)")
-    return str(value)
+    return match[0]

@@ -4,18 +4,20 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+MAX_LINE = 1000
+
 
 class ConfigError(ValueError):
     """A key of the configuration has a value that is not allowed. Its text is one line: key, value, what is allowed."""
 
     def __init__(self, key: str, value: Any, allowed: str) -> None:
-        super().__init__(f"{key}={shorten(value)}: {' '.join(allowed.split())}")
+        super().__init__(one_line(f"{shorten(key, 160)}={shorten(value)}: {allowed}"))
 
     @classmethod
     def of_line(cls, text: str) -> "ConfigError":
         """The error whose text is known already."""
         error = cls.__new__(cls)
-        error.args = (" ".join(text.split()),)
+        error.args = (one_line(text),)
         return error
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -28,7 +30,8 @@ class UnknownKeyError(ConfigError):
     def __init__(self, key: str, value: Any, known: Iterable[str], owner: str = "") -> None:
         names = sorted(known)
         hint = did_you_mean(key.rpartition(".")[2], names)
-        allowed = f"{owner} has no such option{hint}" if owner else f"no such key{hint}; allowed: {', '.join(names)}"
+        choices = f"; allowed: {', '.join(names)}" if names else ""
+        allowed = f"{owner} has no such option{hint}" if owner else f"no such key{hint}{choices}"
         super().__init__(key, value, allowed)
 
 
@@ -48,6 +51,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def shorten(value: Any, width: int = 80) -> str:
     """`repr(value)` on one line, at most `width` characters."""
-    text = value if isinstance(value, str) else repr(value)
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except (ValueError, RecursionError):  # a number of more than 4,300 digits; lists in lists without end
+        text = f"a very large {type(value).__name__}"
+    text = text[: width + 1]
     text = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def one_line(text: str) -> str:
+    """The text as a single line that a terminal can show: of bounded length, without control characters."""
+    return shorten(" ".join(text[: 4 * MAX_LINE].split()), MAX_LINE)

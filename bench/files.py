@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import StoreError
+from bench.errors import StoreError, one_line, shorten
 
 
 def write_durably(path: Path, *contents: bytes | memoryview) -> None:
@@ -30,4 +30,5 @@ def told_in_one_line(results_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"results_dir={results_dir}: cannot be written: {error.strerror or error}") from error
+        reason = one_line(error.strerror or str(error))
+        raise StoreError(f"results_dir={shorten(str(results_dir))}: cannot be written: {reason}") from error

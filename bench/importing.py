@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, requires
@@ -11,16 +12,21 @@ from bench.errors import ConfigError, UnknownKeyError
 
 
 def locate(path: str, key: str) -> Any:
-    """The object at a dotted import path. Raises ConfigError, naming `key`, if there is none."""
+    """The class or function at a dotted import path. Raises ConfigError, naming `key`, if there is none."""
     module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
-    except Exception as error:  # an import runs foreign code: whatever it raises is told in one line
+        found = getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:  # an import runs foreign code: whatever it raises is told in one line
         text = f"cannot be imported: {type(error).__name__}: {error}{_how_to_install(error)}"
         raise ConfigError(key, path, text) from error
+    try:
+        inspect.signature(found)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(key, path, "expected a class or a function with a signature") from error
+    return found
 
 
-def _how_to_install(error: Exception) -> str:
+def _how_to_install(error: BaseException) -> str:
     """The optional extra that brings a missing package, where our own metadata name one."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
@@ -39,7 +45,7 @@ def bind_options(function: Callable[..., Any], options: Mapping[str, Any], path:
 
     Raises:
         UnknownKeyError: an option that it does not have.
-        ConfigError: an option that it needs and that is missing.
+        ConfigError: an option that it needs and that is missing, true, false or an infinity in place of a number.
     """
     named = _named_parameters(function)
     for name in list(named)[:num_positional]:
@@ -47,9 +53,15 @@ def bind_options(function: Callable[..., Any], options: Mapping[str, Any], path:
     for name, value in options.items():
         if name not in named:
             raise UnknownKeyError(f"{path}.{name}", value, named, owner=signature_text(function))
+        if _is_no_number(value) and type(default := named[name].default) in (int, float) and value != default:
+            raise ConfigError(f"{path}.{name}", value, f"expected a finite number; {signature_text(function)}")
     for name, parameter in named.items():
         if parameter.default is parameter.empty and name not in options:
             raise ConfigError(f"{path}.{name}", None, f"{signature_text(function)} needs this option")
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _named_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -1,7 +1,7 @@
 """From a task's configuration to the task itself, its data loaded onto the device."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from bench.errors import ConfigError
 from bench.importing import bind_options, locate
 
 
+@runtime_checkable
 class Task(Protocol):
     """What the harness asks of a task: see `tasks.base.Task`, which need not be inherited from."""
 
@@ -33,8 +34,10 @@ def load_task(config: TaskConfig, device: str) -> Task:
     task_class = locate(config.target_class, "task._target_")
     bind_options(task_class, {**config.options, "device": device}, "task", num_positional=0)
     try:
-        task: Task = task_class(device=torch.device(device), **config.options)
-    except (ValueError, TypeError, OSError) as error:
-        text = str(error)
+        task = task_class(device=torch.device(device), **config.options)
+    except Exception as error:  # foreign code and foreign data: whatever they raise is told in one line
+        text = str(error) or type(error).__name__
         raise ConfigError.of_line(text if text.startswith("task.") else f"task={config.name}: {text}") from error
+    if not isinstance(task, Task):
+        raise ConfigError("task._target_", config.target_class, "expected a class with the methods of tasks.base.Task")
     return task

@@ -14,6 +14,7 @@ from bench.importing import accepts, locate, signature_text
 from bench.loading import Task, load_task
 from bench.routing import check_optimizer
 from bench.schedules import build_schedule
+from bench.section import Section
 from bench.store import Store
 from bench.sweep import Cell, SweepConfig, expand, parse_sweep
 from bench.tracker import check_tracker
@@ -65,9 +66,9 @@ def make_plan(mapping: Mapping[str, Any]) -> Plan:
     session = parse_session(session_mapping)
     check_tracker(session.tracker)
     sweep = parse_sweep(session_mapping["sweep"])
+    Section(trial_mapping["optimizer"], "optimizer")
     absent = frozenset(key for key in sweep.axes if not _has_key(trial_mapping, key, key in sweep.optional))
-    search_space = trial_mapping["optimizer"].get("search_space") or {}
-    cells = expand(sweep, search_space, absent)
+    cells = expand(sweep, trial_mapping["optimizer"].get("search_space"), absent)
     if not cells:
         raise ConfigError("sweep.exclude", sweep.exclude, "leaves no cell to train")
     tasks = TaskShelf()
@@ -103,18 +104,33 @@ def with_cell(mapping: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
     """A copy of a configuration with the values of a cell in their places."""
     changed = deepcopy(dict(mapping))
     for key, value in cell.items():
-        node, name = _parent(changed, key)
+        try:
+            node, name = _parent(changed, key)
+        except KeyError as error:
+            raise ConfigError(key, value, "there is nothing by this name to sweep") from error
         node[name] = value
     return changed
 
 
 def _parent(mapping: Any, key: str) -> tuple[Any, Any]:
-    """The container that holds a dotted key, and the key's last part: a name, or a position in a list."""
+    """The container that holds a dotted key, and the key's last part: a name, or a position in a list.
+
+    Raises:
+        KeyError: there is no such container, or no such position in it.
+    """
     *path, last = key.split(".")
     node = mapping
     for part in path:
-        node = node[int(part)] if isinstance(node, list) else node[part]
-    return node, int(last) if isinstance(node, list) else last
+        node = node[_position(node, part)]
+    return node, _position(node, last)
+
+
+def _position(node: Any, part: str) -> Any:
+    if isinstance(node, Mapping):
+        return part
+    if isinstance(node, list) and part in map(str, range(len(node))):
+        return int(part)
+    raise KeyError(part)
 
 
 def _has_key(mapping: Mapping[str, Any], key: str, optional: bool) -> bool:
@@ -125,10 +141,13 @@ def _has_key(mapping: Mapping[str, Any], key: str, optional: bool) -> bool:
     """
     try:
         node, last = _parent(mapping, key)
-        known = last < len(node) if isinstance(node, list) else last in node
-    except (KeyError, IndexError, ValueError, TypeError):
-        node, known = {}, False
-    if known or (key == f"optimizer.{last}" and accepts(_optimizer_class(mapping), last)):
+    except KeyError:
+        node, last = {}, ""
+    if (
+        isinstance(node, list)
+        or last in node
+        or (key == f"optimizer.{last}" and accepts(_optimizer_class(mapping), last))
+    ):
         return True
     if not optional:
         owner = signature_text(_optimizer_class(mapping)) if key.startswith("optimizer.") else ""

@@ -2,6 +2,8 @@
 
 import math
 import statistics
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -9,6 +11,17 @@ from bench.clock import PARTS
 from bench.config import Target, TrialConfig
 
 FINISHED = ("completed", "diverged", "timeout")
+MAX_FIGURE = sys.float_info.max
+SHOWN_FIGURES = {
+    "best_val_loss",
+    "best_step",
+    "steps_to_target",
+    "seconds_to_target",
+    "step_seconds",
+    "optimizer_share",
+    "train_seconds",
+    "message",
+}
 Row = dict[str, float]
 
 
@@ -78,6 +91,15 @@ class Record:
             "alone_step_seconds": math.nan if self.alone_step_seconds is None else self.alone_step_seconds,
             "optimizer_share": parts["optimizer"] / total if total else math.nan,
         }
+
+
+def is_summary(value: Any) -> bool:
+    """Whether this, read from a file, can be shown and ranked as a `Record.summary`."""
+    if not isinstance(value, Mapping) or not set(value) >= SHOWN_FIGURES:
+        return False
+    figures = [figure for name, figure in value.items() if name != "message" and figure is not None]
+    plain = all(isinstance(figure, int | float) and -MAX_FIGURE <= figure <= MAX_FIGURE for figure in figures)
+    return plain and isinstance(value["message"], str | None)
 
 
 def first_at_target(rows: list[Row], target: Target) -> Row | None:

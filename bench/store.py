@@ -16,13 +16,14 @@ from typing import Any
 
 from bench.environment import describe_environment
 from bench.files import set_aside, told_in_one_line, write_durably
-from bench.record import FINISHED, Record, Row
+from bench.reading import read_json
+from bench.record import FINISHED, Record, Row, is_summary
 from bench.trial import Trial
 
 log = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 METRICS = "metrics.parquet"
-REQUIRED_KEYS = {"schema_version", "run_id", "status", "summary", "config"}
+REQUIRED_KEYS = {"schema_version", "run_id", "status", "summary"}
 LEADING_COLUMNS = ("step", "train_loss", "val_loss", "lr", "train_seconds", "elapsed_seconds")
 
 
@@ -42,7 +43,7 @@ class Store:
         run = _read_whole(folder)
         if run is None or (run["schema_version"], run["run_id"]) != (SCHEMA_VERSION, trial.run_id):
             return None
-        return {**run, "sweep": _describe_sweep(trial), "folder": str(folder)} if run["status"] in FINISHED else None
+        return {**run, **_describe_trial(trial), "folder": str(folder)} if run["status"] in FINISHED else None
 
     def check_writable(self) -> None:
         """Raises StoreError now rather than after hours of training."""
@@ -79,10 +80,7 @@ def _describe(trial: Trial, record: Record, metrics_checksum: str) -> dict[str, 
         "schema_version": SCHEMA_VERSION,
         "run_id": trial.run_id,
         "status": record.status,
-        "seed": trial.config.seed,
-        "config": trial.config.mapping,
-        "fingerprint": trial.fingerprint,
-        "sweep": _describe_sweep(trial),
+        **_describe_trial(trial),
         "summary": record.summary(),
         "pack": {"size": record.pack_size, "shared_timing": record.pack_size > 1},
         "environment": describe_environment(trial.config.device),
@@ -92,8 +90,13 @@ def _describe(trial: Trial, record: Record, metrics_checksum: str) -> dict[str, 
     return finite
 
 
-def _describe_sweep(trial: Trial) -> dict[str, Any] | None:
-    return None if trial.sweep is None else {"name": trial.sweep, "cell": dict(trial.cell)}
+def _describe_trial(trial: Trial) -> dict[str, Any]:
+    return {
+        "seed": trial.config.seed,
+        "config": trial.config.mapping,
+        "fingerprint": trial.fingerprint,
+        "sweep": None if trial.sweep is None else {"name": trial.sweep, "cell": dict(trial.cell)},
+    }
 
 
 def _without_non_finite(value: Any) -> Any:
@@ -135,9 +138,10 @@ def _replace(draft: Path, final: Path) -> None:
 def _read_whole(folder: Path) -> dict[str, Any] | None:
     """What stands in `run.json`, if it can be read and the metrics are the ones that were written with it."""
     try:
-        run: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        whole = run.keys() >= REQUIRED_KEYS and _sha256(folder / METRICS) == run["files"][METRICS]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        run: dict[str, Any] = read_json(folder / "run.json")
+        whole = run.keys() >= REQUIRED_KEYS and is_summary(run["summary"])
+        whole = whole and _sha256(folder / METRICS) == run["files"][METRICS]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return run if whole else None
 

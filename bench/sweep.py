@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from bench.config import MAX_SEED
 from bench.errors import ConfigError
 from bench.section import Section
 
 MAX_CELLS = 100_000
+MAX_RANGES = 64
 FORMS = ("choice", "linspace", "logspace", "range")
 AXIS_FORMS = "[values...], [linspace|logspace, start, stop, num] or [range, start, stop, step], all finite"
 Cell = dict[str, Any]
@@ -47,34 +49,49 @@ class SweepConfig:
 def parse_sweep(mapping: Any) -> SweepConfig:
     """The sweep of a resolved configuration. Raises ConfigError."""
     section = Section(mapping, "sweep")
-    name, pairs = section.take_name("name"), list(_parse_axes(section.take("axes"), ""))
-    axes = dict(pairs)
-    if len(axes) < len(pairs):
-        raise ConfigError("sweep.axes", [key for key, _ in pairs], "expected every axis once")
+    name = section.take_name("name")
+    search = None if (mapping := section.take("search")) is None else _parse_search(mapping)
+    axes = _collect_axes(section.take("axes"), search.num_trials if search else 1)
     optional, exclude = section.take("optional"), section.take("exclude")
-    if not isinstance(optional, list) or not set(optional) <= set(axes):
+    if not isinstance(optional, list) or not all(isinstance(key, str) and key in axes for key in optional):
         raise ConfigError("sweep.optional", optional, f"expected a list of axes: {', '.join(axes) or 'there are none'}")
     if not isinstance(exclude, list) or not all(
         isinstance(rule, Mapping) and set(rule) <= set(axes) for rule in exclude
     ):
         raise ConfigError("sweep.exclude", exclude, "expected a list of mappings from axes to values")
-    search = None if (mapping := section.take("search")) is None else _parse_search(mapping)
-    fresh_seeds = section.take("fresh_seeds")
-    if not isinstance(fresh_seeds, list) or set(map(repr, fresh_seeds)) & set(map(repr, axes.get("seed", []))):
-        raise ConfigError("sweep.fresh_seeds", fresh_seeds, "expected a list of seeds that the sweep does not tune on")
-    sweep = SweepConfig(name, axes, frozenset(optional), exclude, search, fresh_seeds)
+    sweep = SweepConfig(name, axes, frozenset(optional), exclude, search, _take_fresh_seeds(section, axes))
     section.finish()
-    count = math.prod(len(values) for values in axes.values()) * (sweep.search.num_trials if sweep.search else 1)
-    if count > MAX_CELLS:
-        raise ConfigError("sweep.axes", f"{count:,} cells", f"expected at most {MAX_CELLS:,} cells in one job")
     return sweep
+
+
+def _take_fresh_seeds(section: Section, axes: Mapping[str, Sequence[Any]]) -> list[int]:
+    seeds = section.take("fresh_seeds")
+    if not isinstance(seeds, list) or not all(type(seed) is int and 0 <= seed <= MAX_SEED for seed in seeds):
+        raise ConfigError("sweep.fresh_seeds", seeds, f"expected a list of whole numbers from 0 to {MAX_SEED:,}")
+    if len(set(seeds)) < len(seeds) or any(seed in seeds for seed in axes.get("seed", [])):
+        raise ConfigError("sweep.fresh_seeds", seeds, "expected each seed once, and none that the sweep tunes on")
+    return seeds
 
 
 def _parse_search(mapping: Any) -> SearchConfig:
     section = Section(mapping, "sweep.search")
-    search = SearchConfig(section.take_int("num_trials", 1, MAX_CELLS), section.take_int("seed", 0, 2**31 - 1))
+    search = SearchConfig(section.take_int("num_trials", 1, MAX_CELLS), section.take_int("seed", 0, MAX_SEED))
     section.finish()
     return search
+
+
+def _collect_axes(value: Any, num_points: int) -> dict[str, list[Any]]:
+    """Axes by dotted key; the first one that makes the grid over `num_points` too large is the last one expanded."""
+    axes: dict[str, list[Any]] = {}
+    count = num_points
+    for key, values in _parse_axes(value, ""):
+        if key in axes:
+            raise ConfigError(f"sweep.axes.{key}", values, "expected every axis once")
+        axes[key] = values
+        count *= len(values)
+        if count > MAX_CELLS:
+            raise ConfigError("sweep.axes", f"{count:,} cells", f"expected at most {MAX_CELLS:,} cells in one job")
+    return axes
 
 
 def _parse_axes(value: Any, key: str) -> Iterable[tuple[str, list[Any]]]:
@@ -113,16 +130,19 @@ def _expand_form(key: str, form: str, arguments: list[Any]) -> list[Any]:
         raise ConfigError(
             path, [form, *arguments], f"expected 1 to {MAX_CELLS:,} values, and positive ends for a logspace"
         )
-    spaced = np.linspace(start, stop, last) if form == "linspace" else np.geomspace(start, stop, last)
+    with np.errstate(all="ignore"):
+        spaced = np.linspace(start, stop, last) if form == "linspace" else np.geomspace(start, stop, last)
+    if not np.isfinite(spaced).all():
+        raise ConfigError(path, [form, *arguments], f"expected {AXIS_FORMS}")
     return [float(f"{value:.6g}") for value in spaced]  # short numbers, so that a value reads the same everywhere
 
 
-def expand(sweep: SweepConfig, search_space: Mapping[str, Any], absent: frozenset[str]) -> list[Cell]:
+def expand(sweep: SweepConfig, search_space: Any, absent: frozenset[str]) -> list[Cell]:
     """All cells of a sweep, as mappings from dotted key to value.
 
     Args:
         sweep: the sweep.
-        search_space: the optimizer's ranges by hyperparameter: `{low, high, scale: linear | log}`.
+        search_space: the optimizer's ranges by hyperparameter, `{low, high, scale: linear | log}`, or None.
         absent: optional axes that do not exist here; they fall away.
 
     Raises:
@@ -140,7 +160,7 @@ def _matches(cell: Cell, rule: Mapping[str, Any]) -> bool:
     return bool(wanted) and all(key in cell and cell[key] in values for key, values in wanted.items())
 
 
-def _search_points(search: SearchConfig, search_space: Mapping[str, Any]) -> list[Cell]:
+def _search_points(search: SearchConfig, search_space: Any) -> list[Cell]:
     """Points of a scrambled Sobol sequence, the same for every optimizer in the dimensions that they share."""
     from scipy.stats import qmc
 
@@ -148,6 +168,8 @@ def _search_points(search: SearchConfig, search_space: Mapping[str, Any]) -> lis
         raise ConfigError(
             "optimizer.search_space", None, "sweep=search needs the optimizer's ranges, and it declares none"
         )
+    if not isinstance(search_space, Mapping) or len(search_space) > MAX_RANGES:
+        raise ConfigError("optimizer.search_space", search_space, f"expected a mapping of at most {MAX_RANGES} ranges")
     ranges = [_parse_range(name, mapping) for name, mapping in search_space.items()]
     sampler = qmc.Sobol(len(ranges), scramble=True, rng=np.random.default_rng(search.seed))
     unit = sampler.random_base2(math.ceil(math.log2(search.num_trials)))[: search.num_trials]

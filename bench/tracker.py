@@ -140,7 +140,8 @@ def check_tracker(tracker: TrackerConfig) -> None:
         return
     section = Section(tracker.options, "tracker")
     section.take_name("project")
-    section.take("entity")
+    if not isinstance(entity := section.take("entity"), str | None):
+        raise ConfigError("tracker.entity", entity, "expected a name or null")
     section.take_choice("runs", ("trial", "sweep"))
     section.finish()
     try:

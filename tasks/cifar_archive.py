@@ -29,6 +29,7 @@ ROW_BYTES = 3 * 32 * 32
 MAX_ARCHIVE_BYTES = 256 * 2**20
 MAX_FILE_BYTES = 40 * 2**20
 MAX_MEMBERS = 16
+MAX_WORDS = 200
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -91,7 +92,9 @@ def _read_archive(archive: Path) -> dict[str, bytes]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """What the error says, where a hostile file may have chosen the words."""
+    words = " ".join(str(error)[:MAX_WORDS].split())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words) or type(error).__name__
 
 
 def _read_members(tar: tarfile.TarFile) -> dict[str, bytes]:
@@ -133,9 +136,15 @@ class _PickledDtype:
     def __setstate__(self, state: object) -> None: ...
 
 
-def _keep_text(text: str = "", _encoding: str = "") -> str:
+class _KeepText:
     """Stands in for `_codecs.encode` and `bytes`, by which Python 3 spells bytes as latin-1 text and empty bytes."""
-    return text
+
+    def __call__(self, text: str = "", _encoding: str = "") -> str:
+        return text
+
+    def __setstate__(self, state: object) -> None:
+        """A pickle may set the attributes of whatever it holds; those of a function would stay set for the next one."""
+        raise pickle.UnpicklingError("it changes what it should only call")
 
 
 # What a pickle may name, and the inert thing it gets. numpy 2 moved its core.
@@ -144,8 +153,8 @@ ADMITTED: Mapping[tuple[str, str], Callable[..., object]] = {
     ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
     ("numpy", "ndarray"): _PickledArray,
     ("numpy", "dtype"): _PickledDtype,
-    ("_codecs", "encode"): _keep_text,
-    ("__builtin__", "bytes"): _keep_text,
+    ("_codecs", "encode"): _KeepText(),
+    ("__builtin__", "bytes"): _KeepText(),
 }
 
 

@@ -17,6 +17,7 @@ CORPORA = ("python_docs", "tiny_shakespeare", "text")
 TINY_SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 TINY_SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
+MAX_CORPUS_BYTES = 256 * 2**20
 MAX_VOCABULARY = 256
 OTHER_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
@@ -30,11 +31,14 @@ def load_corpus(data: str, path: str | None) -> str:
         path: The file for `text`; must be None for the others.
 
     Raises:
-        ValueError: an unknown corpus, a missing or superfluous path, a file that is not UTF-8, no network.
+        ValueError: an unknown corpus, a missing or superfluous path, a file that is not UTF-8 or more than can be held
+            in memory as tokens, no network.
     """
     check_choice("data", data, CORPORA)
     if data == "text":
         file = check_path("path", path, folder_allowed=False)
+        if (size := file.stat().st_size) > MAX_CORPUS_BYTES:
+            raise ValueError(f"task.path={path!r} has {size} bytes: give a text of at most {MAX_CORPUS_BYTES}")
         return _decode(file.read_bytes(), file)
     if path is not None:
         raise ValueError(f"task.path={path!r} is not used with task.data={data}: did you mean task.data=text?")

@@ -1,9 +1,10 @@
 """Checks of a task's own options, so that every mistake is one line naming key, value and what is allowed."""
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+
+MAX_VALUE_TEXT = 120
 
 
 def check_int(key: str, value: object, low: int, high: int) -> None:
@@ -13,7 +14,7 @@ def check_int(key: str, value: object, low: int, high: int) -> None:
         ValueError: naming `task.<key>`, the value and the range.
     """
     if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"task.{key}={value!r} is not allowed: give an integer from {low} to {high}")
+        raise ValueError(f"task.{key}={_short(value)} is not allowed: give an integer from {low} to {high}")
 
 
 def check_float(key: str, value: object, low: float, high: float) -> None:
@@ -22,9 +23,8 @@ def check_float(key: str, value: object, low: float, high: float) -> None:
     Raises:
         ValueError: naming `task.<key>`, the value and the range.
     """
-    is_number = type(value) in (int, float) and math.isfinite(float(value))  # type: ignore[arg-type]
-    if not is_number or not low <= value <= high:  # type: ignore[operator]
-        raise ValueError(f"task.{key}={value!r} is not allowed: give a number from {low:g} to {high:g}")
+    if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator]
+        raise ValueError(f"task.{key}={_short(value)} is not allowed: give a number from {low:g} to {high:g}")
 
 
 def check_choice(key: str, value: object, allowed: Sequence[object]) -> None:
@@ -34,7 +34,7 @@ def check_choice(key: str, value: object, allowed: Sequence[object]) -> None:
         ValueError: naming `task.<key>`, the value and the choices.
     """
     if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in allowed):
-        raise ValueError(f"task.{key}={value!r} is not allowed: choose one of {', '.join(map(str, allowed))}")
+        raise ValueError(f"task.{key}={_short(value)} is not allowed: choose one of {', '.join(map(str, allowed))}")
 
 
 def check_path(key: str, value: object, *, folder_allowed: bool) -> Path:
@@ -45,10 +45,15 @@ def check_path(key: str, value: object, *, folder_allowed: bool) -> Path:
     """
     wanted = "a file or a folder" if folder_allowed else "a file"
     if not isinstance(value, str) or not value:
-        raise ValueError(f"task.{key}={value!r} is not allowed: give the path of {wanted}")
+        raise ValueError(f"task.{key}={_short(value)} is not allowed: give the path of {wanted}")
     path = os.path.expanduser(value)  # os.path answers False where pathlib raises: too long a name, a null character
     if not (os.path.isfile(path) or (folder_allowed and os.path.isdir(path))):
-        raise ValueError(f"task.{key}={value!r} does not exist: give the path of {wanted}")
+        raise ValueError(f"task.{key}={_short(value)} does not exist: give the path of {wanted}")
     if not os.access(path, os.R_OK):
-        raise ValueError(f"task.{key}={value!r} cannot be read: its permissions forbid it")
+        raise ValueError(f"task.{key}={_short(value)} cannot be read: its permissions forbid it")
     return Path(path)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_VALUE_TEXT else text[: MAX_VALUE_TEXT - 1] + "…"

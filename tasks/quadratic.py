@@ -13,6 +13,7 @@ SCALE = 0.1
 """Standard deviation of the optimum's and the start's coordinates: that of a small network's weights, for usual lr."""
 
 NUM_NOISE_EXAMPLES = 1024
+MAX_NOISE = 2**28
 
 
 class QuadraticPoint(nn.Module):
@@ -59,13 +60,16 @@ class QuadraticTask(Task):
         check_float("noise", noise, 0.0, 1e6)
         self.rows, self.columns = rows, columns
         shape = (rows, columns + 1)
+        self.num_train = NUM_NOISE_EXAMPLES if noise else 1
+        if (size := self.num_train * rows * (columns + 1)) > MAX_NOISE:
+            text = f"task.rows={rows} times task.columns={columns} are too many to add noise"
+            raise ValueError(f"{text}: {size} numbers, at most {MAX_NOISE}")
         generator = torch.Generator().manual_seed(PROBLEM_SEED)
         rotation = torch.linalg.qr(torch.randn(rows, rows, generator=generator, dtype=torch.float64)).Q
         root_spectrum = torch.logspace(0.0, -0.5, rows, base=condition_number, dtype=torch.float64)
         # A = root^T root: through the root the loss is a sum of squares, accurate and never negative near the optimum.
         self._root = (root_spectrum.unsqueeze(1) * rotation.T).float().to(device)
         self.optimum = (SCALE * torch.randn(shape, generator=generator)).to(device)
-        self.num_train = NUM_NOISE_EXAMPLES if noise else 1
         table = torch.randn(self.num_train, *shape, generator=generator)
         self._noise = (noise * (table - table.mean(0))).to(device)
         self.fingerprint = data_fingerprint(

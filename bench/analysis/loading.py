@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.analysis.records import MAX_TEXT, clean_text, parse_record
+from bench.reading import read_bytes, read_json
 
 RUN_FILE, METRICS_FILE = "run.json", "metrics.parquet"
-MAX_JSON_BYTES = 4 * 2**20
 MAX_METRICS_BYTES = 256 * 2**20
 MAX_VALUES = 20_000_000
 MAX_COLUMNS = 128
@@ -88,7 +87,7 @@ def find_folders(root: Path) -> Iterator[Path]:
 def _read_folder(folder: Path) -> tuple[dict[str, Any] | None, pa.Table | None, str]:
     """The run's row and metrics, or (None, None, why not)."""
     try:
-        document = json.loads(read_bytes(folder / RUN_FILE, MAX_JSON_BYTES))
+        document = read_json(folder / RUN_FILE)
         row = parse_record(document)
         files = document.get("files")
         digest = files.get(METRICS_FILE) if isinstance(files, dict) else None
@@ -107,16 +106,6 @@ def explain(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
         return f"{RUN_FILE} is not readable JSON"
     return clean_text(str(error))
-
-
-def read_bytes(path: Path, limit: int) -> bytes:
-    """What a file holds. Raises ValueError if that is more than `limit` bytes, or if it is no regular file."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
-        raise ValueError(f"{path.name} is not a file")
-    if status.st_size > limit:
-        raise ValueError(f"{path.name} has {status.st_size} bytes, more than the {limit} that are read")
-    return path.read_bytes()
 
 
 def read_metrics(content: bytes, digest: object) -> pa.Table:

@@ -13,10 +13,11 @@ from rich.console import Console
 
 from bench.check.subject import Subject
 from bench.check.suite import FAIL, make_table, run_checks
-from bench.cli import config_dirs, explain, find_conf_dir
-from bench.config import OptimizerConfig, parse_optimizer
-from bench.errors import ConfigError
+from bench.cli import check_choices, config_dirs, explain, failed_to_compose, find_conf_dir
+from bench.config import MAX_TRIAL_VALUES, OptimizerConfig, parse_optimizer
+from bench.errors import ConfigError, one_line
 from bench.routing import check_optimizer, find_optimizer_class
+from bench.section import check_plain
 
 USAGE = """\
 usage: python -m bench.check optimizer=NAME [optimizer.KEY=VALUE ...] [--config-dir DIR]
@@ -31,7 +32,9 @@ def compose_optimizer(overrides: Sequence[str], own_dirs: Sequence[Path]) -> Opt
     search_path = ",".join(f"file://{folder.resolve()}" for folder in own_dirs)
     with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
         config = compose("config", [*overrides, f"hydra.searchpath=[{search_path}]"])
-    return parse_optimizer(OmegaConf.to_container(config.optimizer, resolve=True), "optimizer")
+    mapping = OmegaConf.to_container(config.optimizer, resolve=True)
+    check_plain({"optimizer": mapping}, MAX_TRIAL_VALUES)
+    return parse_optimizer(mapping, "optimizer")
 
 
 def make_subject(config: OptimizerConfig) -> Subject:
@@ -49,11 +52,13 @@ def main(args: Sequence[str]) -> int:
     sys.path.insert(0, os.getcwd())  # a user's own ./optimizers
     try:
         overrides = [arg for arg in args if arg.partition("=")[0].split(".")[0].lstrip("+~") == "optimizer"]
+        check_choices(args)
         config = compose_optimizer(overrides, config_dirs(args)[:-1])
         subject = make_subject(config)
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        text = str(error) if isinstance(error, ConfigError) else explain(error, args)
-        print(f"error: {text}", file=sys.stderr)
+    except Exception as error:
+        if not (isinstance(error, ConfigError | HydraException | OmegaConfBaseException) or failed_to_compose(error)):
+            raise
+        print(f"error: {one_line(explain(error, args))}", file=sys.stderr)
         return 2
     findings = run_checks(subject)
     Console().print(make_table(config.name, findings), highlight=False)

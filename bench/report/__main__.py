@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.errors import one_line
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the report; returns the exit code: 0, or 2 after one line on stderr."""
@@ -23,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         page = write_report(options.paths, options.out, baseline=options.baseline, targets=options.target)
     except (ValueError, OSError) as error:
-        print(f"bench.report: {error}", file=sys.stderr)
+        print(f"bench.report: {one_line(str(error))}", file=sys.stderr)
         return 2
     print(f"report: {page}")
     return 0

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.analysis.loading import (
-    MAX_JSON_BYTES,
     MAX_METRICS_BYTES,
     METRICS_FILE,
     READ_ERRORS,
     RUN_FILE,
     explain,
-    read_bytes,
     read_metrics,
 )
 from bench.analysis.records import STATUSES, number
@@ -25,6 +23,7 @@ from bench.clock import PARTS
 from bench.config import TrialConfig, parse_trial
 from bench.errors import ConfigError, shorten
 from bench.identity import run_id
+from bench.reading import MAX_JSON_BYTES, read_bytes
 from bench.record import FINISHED, Record, Row
 from bench.store import LEADING_COLUMNS, SCHEMA_VERSION
 from bench.verify.schema import find_schema_faults

@@ -330,7 +330,7 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(
     (folder / "metrics.parquet").unlink()
     os.mkfifo(folder / "metrics.parquet")
     assert main([str(folder)]) == 1
-    assert "metrics.parquet is not a file" in capsys.readouterr().out
+    assert "metrics.parquet is not a plain file" in capsys.readouterr().out
 
 
 def test_a_mistake_is_one_line_with_exit_code_2(

@@ -1,0 +1,31 @@
+"""Files that anybody may have written: read whole only if they are plain files of bounded size."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+MAX_JSON_BYTES = 4 * 2**20
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """What the file holds.
+
+    Raises:
+        FileNotFoundError: there is nothing by this name.
+        ValueError: a folder, a pipe or a device; more than `limit` bytes.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    if not path.is_file():
+        raise ValueError(f"{path.name} is not a plain file")
+    if size > limit:
+        raise ValueError(f"{path.name} has {size} bytes, more than the {limit} that are read")
+    return path.read_bytes()
+
+
+def read_json(path: Path) -> Any:
+    """The document in a file. Raises as `read_bytes` does, and ValueError where it is no JSON or nested too deeply."""
+    try:
+        return json.loads(read_bytes(path, MAX_JSON_BYTES))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path.name} is not readable JSON") from error

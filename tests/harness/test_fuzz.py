@@ -1,0 +1,21 @@
+"""A few hundred random cases through the properties that `scripts/fuzz.py` puts ten thousand through."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS / "fuzzing"), str(TESTS / "report")]
+
+from everything import PROPERTIES  # noqa: E402
+from properties import run_property, share_out  # noqa: E402
+
+NUM_CASES = share_out(PROPERTIES, 400)
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_holds_for_random_and_mutated_input(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_property(PROPERTIES[name], NUM_CASES[name])
+    assert list(tmp_path.iterdir()) == []
