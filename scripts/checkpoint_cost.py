@@ -1,4 +1,4 @@
-"""What a checkpoint every 50 steps costs, over training without: wall time of whole trainings, in turns, in one run.
+"""What a checkpoint every 50 steps costs: seconds spent in writing them, over the other seconds of the same training.
 
 python scripts/checkpoint_cost.py --out results/reference/checkpoint_cost/table.md
 """
@@ -7,13 +7,12 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from common import compose_plan, describe_machine, publish
 
 from bench.cadence import Cadence
-from bench.checkpoint import Checkpoint
+from bench.checkpoint import Checkpoint, State
 from bench.execution import train
 from bench.interrupt import StopSignal
 from bench.planning import Plan
@@ -24,27 +23,33 @@ def plan_trials(task: str, num_trials: int, num_steps: int) -> Plan:
     return compose_plan(f"task={task}", f"task.steps={num_steps}", "task.eval_every=50", "device=cpu", *seeds)
 
 
-def seconds_of(plan: Plan, checkpoint: Checkpoint | None) -> float:
-    """Wall seconds of one training of all trials of the plan as one pack."""
+class TimedCheckpoint(Checkpoint):
+    """A checkpoint that knows the seconds that it has cost."""
+
+    seconds = 0.0
+
+    def save(self, state: State) -> None:
+        started = time.perf_counter()
+        super().save(state)
+        self.seconds += time.perf_counter() - started
+
+
+def measure_share(plan: Plan, every: int, folder: Path) -> float:
+    """Seconds in checkpoints over all other seconds of one training of the plan's trials together."""
     loaded = plan.tasks.get(plan.trials[0].config.task, "cpu")
+    checkpoint = TimedCheckpoint(folder, [trial.run_id for trial in plan.trials], Cadence(steps=every))
     started = time.perf_counter()
     train(plan.trials, loaded, [], StopSignal(), checkpoint)
     seconds = time.perf_counter() - started
-    if checkpoint is not None:
-        checkpoint.remove()
-    return seconds
+    checkpoint.remove()
+    return checkpoint.seconds / (seconds - checkpoint.seconds)
 
 
 def measure(task: str, num_trials: int, num_steps: int, every: int, repeats: int, folder: Path) -> str:
-    """One table row: the median ratio over pairs of trainings, with their range."""
+    """One table row: the median share of several trainings, with their range."""
     plan = plan_trials(task, num_trials, num_steps)
-    run_ids: Sequence[str] = [trial.run_id for trial in plan.trials]
-    seconds_of(plan, None)
-    ratios = []
-    for _ in range(repeats):
-        plain = seconds_of(plan, None)
-        ratios.append(seconds_of(plan, Checkpoint(folder, run_ids, Cadence(steps=every))) / plain)
-    median, low, high = (f"{ratio - 1:+.1%}" for ratio in (statistics.median(ratios), min(ratios), max(ratios)))
+    shares = [measure_share(plan, every, folder) for _ in range(repeats)]
+    median, low, high = (f"{share:.2%}" for share in (statistics.median(shares), min(shares), max(shares)))
     return f"| {task} | {num_trials} | {median} | {low} to {high} |"
 
 

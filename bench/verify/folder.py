@@ -20,11 +20,12 @@ from bench.analysis.loading import (
 from bench.analysis.records import STATUSES, number
 from bench.checkpoint import CHECKPOINTS
 from bench.clock import PARTS
-from bench.config import TrialConfig, parse_trial
+from bench.config import MAX_TRIAL_VALUES, TrialConfig, parse_trial
 from bench.errors import ConfigError, shorten
 from bench.identity import run_id
 from bench.reading import MAX_JSON_BYTES, read_bytes
 from bench.record import FINISHED, Record, Row
+from bench.section import check_plain
 from bench.store import LEADING_COLUMNS, SCHEMA_VERSION
 from bench.verify.schema import find_schema_faults
 
@@ -104,6 +105,7 @@ def _find_faults(run: Mapping[str, Any], folder: Path) -> Iterator[str]:
         yield explain(error)
         return
     try:  # on any device: this machine need not have the run's
+        check_plain(run["config"], MAX_TRIAL_VALUES)
         trial = parse_trial({**run["config"], "device": "cpu"})
     except ConfigError as error:
         yield f"config: {error}"
