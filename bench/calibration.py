@@ -20,7 +20,7 @@ from bench.environment import describe_environment
 from bench.execution import is_out_of_memory
 from bench.learner import Learner, PlainLearner
 from bench.loading import Task
-from bench.packing import structure
+from bench.packing import cost_key
 from bench.reading import read_json
 from bench.trial import Trial
 
@@ -42,7 +42,7 @@ class StepCost:
 
 
 class Calibration:
-    """Measurements of one results folder, each taken once per structure, machine and code.
+    """Measurements of one results folder, each taken once per cost key, machine and code.
 
     Args:
         folder: where they are kept as JSON, one file each.
@@ -108,7 +108,7 @@ class Calibration:
     def _path(self, kind: str, trial: Trial) -> Path:
         machine = describe_environment(trial.config.device)
         machine = {key: value for key, value in machine.items() if key not in ("time", "git")}
-        text = repr((kind, structure(trial.config), trial.fingerprint, sorted(machine.items(), key=str)))
+        text = repr((kind, cost_key(trial.config), trial.fingerprint, sorted(machine.items(), key=str)))
         return self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 

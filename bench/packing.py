@@ -30,6 +30,14 @@ def structure(config: TrialConfig) -> str:
     return repr(sorted(masked.items()))
 
 
+def cost_key(config: TrialConfig) -> str:
+    """Equal for trials whose steps cost the same: those of one structure, and of others that differ in floats only.
+
+    Trials that are to be equal bit by bit under another `task.loss_scale` thereby train in packs of the same size.
+    """
+    return repr(_mask_floats({**config.mapping, "seed": None}))
+
+
 def _mask_floats(value: Any) -> Any:
     if isinstance(value, Mapping):
         return sorted((key, _mask_floats(item)) for key, item in value.items())

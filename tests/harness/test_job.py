@@ -60,6 +60,8 @@ def test_the_measured_pack_size_is_kept(
     first = Calibration(tmp_path).pack_size(task, made.trials)
     monkeypatch.setattr("bench.calibration.Ensemble", None)
     assert Calibration(tmp_path).pack_size(task, made.trials) == first
+    scaled = plan(*small("mlp"), "sweep=seeds", "sweep.axes.seed=[range,0,40]", "task.loss_scale=0.001")
+    assert Calibration(tmp_path).pack_size(task, scaled.trials) == first, "for equality across loss scales, bit by bit"
 
 
 def test_out_of_memory_halves_the_pack_and_goes_on(
