@@ -11,12 +11,14 @@ import logging
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.cadence import Cadence
+from bench.errors import one_line
 from bench.files import set_aside, write_durably
 
 log = logging.getLogger(__name__)
@@ -45,8 +47,14 @@ class Checkpoint:
 
     def save(self, state: State) -> None:
         """Replace the last checkpoint. Where that fails, the last one stays and the training goes on."""
+        self._last = time.monotonic()
         content = io.BytesIO()
-        torch.save(dict(state), content)
+        try:
+            torch.save(dict(state), content)
+        except Exception as error:  # whatever a foreign optimizer keeps in its state
+            log.warning("this state cannot be saved, so there will be no checkpoint (%s)", one_line(str(error)))
+            self.cadence = Cadence()
+            return
         header = {"format": FORMAT, "sha256": _digest(content.getbuffer()), "run_ids": self.run_ids}
         draft = self.path.with_suffix(".tmp")
         try:
@@ -54,10 +62,10 @@ class Checkpoint:
             write_durably(draft, json.dumps(header).encode() + b"\n", content.getbuffer())
             os.replace(draft, self.path)
         except OSError as error:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):
+                draft.unlink()
             kept = "the one before is kept" if self.path.exists() else "there is none before it"
             log.warning("%s: this checkpoint could not be written (%s); %s", self.path, error.strerror or error, kept)
-        self._last = time.monotonic()
 
     def load(self) -> State | None:
         """The state that was saved last, None if there is none. A damaged file is set aside and named."""

@@ -79,7 +79,7 @@ class PackRunner:
             found = [run for run in map(self.store.find_finished, pack.trials) if run is not None]
         done = {run["run_id"] for run in found}
         missing = tuple(trial for trial in pack.trials if trial.run_id not in done)
-        if missing and checkpoint is not None and not checkpoint.path.exists():
+        if missing and (checkpoint is None or not checkpoint.path.exists()):
             pack = replace(pack, trials=missing)
         trained = self._train_and_store(pack, missing, task) if missing else []
         if all(run["status"] in FINISHED for run in trained):

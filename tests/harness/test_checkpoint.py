@@ -149,6 +149,14 @@ class Evil:
         return open, (self.path, "w")
 
 
+def test_a_state_that_cannot_be_saved_costs_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint = Checkpoint(tmp_path, ["a"], Cadence(steps=1))
+    checkpoint.save({"optimizer": lambda: None})
+    assert "this state cannot be saved, so there will be no checkpoint" in caplog.text
+    assert not checkpoint.is_due(1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_packs_with_a_checkpoint_are_found_by_their_trials(tmp_path: Path) -> None:
     for run_ids in (["a", "b"], ["c"], ["d", "e"]):
         Checkpoint(tmp_path, run_ids, Cadence()).save({})
