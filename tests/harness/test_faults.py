@@ -52,19 +52,18 @@ def losses(results: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """`mount("size=1m")` is a file system of its own at tmp_path/disk; again, it changes the options."""
+    """`mount("size=1m")` puts a file system of its own at tmp_path/disk, over what stood there."""
     disk = tmp_path / "disk"
     disk.mkdir()
 
     def run(options: str) -> Path:
-        remount = "remount," if os.path.ismount(disk) else ""
-        command = ["mount", "-t", "tmpfs", "-o", f"{remount}{options}", "tmpfs", str(disk)]
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
         if subprocess.run(command, capture_output=True, check=False).returncode:
             pytest.skip("this machine lets nobody mount a file system")
         return disk
 
     yield run
-    if os.path.ismount(disk):
+    while os.path.ismount(disk):
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
@@ -77,7 +76,7 @@ def test_a_full_disk_ends_the_job_in_one_line_and_the_same_command_goes_on(
     assert "error: results_dir=disk/out: cannot be written: No space left on device; " in told
     num_stored = len(stored(disk / "out"))
     assert f"; {num_stored} of 4 trials are stored; the same command goes on from there" in told
-    mount("size=16m")
+    mount("remount,size=16m")
     finish(start(tmp_path, *args))
     finish(start(tmp_path, *args[:-1], "results_dir=calm"))
     assert losses(disk / "out") == losses(tmp_path / "calm")
