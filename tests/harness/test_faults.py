@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from bench.interrupt import StopSignal
+
 Small = Callable[[str], list[str]]
 SEEDS = ["sweep=seeds", "sweep.axes.seed=[0,1,2,3]", "pack_size=2"]
 
@@ -130,6 +132,25 @@ def test_a_signal_leaves_a_checkpoint_and_the_same_command_goes_on_from_it(
     finish(start(tmp_path, *args, "results_dir=calm"))
     assert losses(tmp_path / "out") == losses(tmp_path / "calm")
     assert {run["status"] for run in stored(tmp_path / "out").values()} == {"completed"}
+
+
+def test_a_second_interrupt_stops_at_once() -> None:
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.number == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_before_the_training_is_one_line(small: Small, tmp_path: Path) -> None:
+    process = start(tmp_path, *small("mlp"), "results_dir=out")
+    deadline = time.monotonic() + 60
+    while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert finish(process, 130) == "error: stopped at once"
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_processes_on_one_sweep_train_every_trial_once(small: Small, tmp_path: Path) -> None:
