@@ -154,11 +154,10 @@ class TrainingLoop:
         num_timed = self.step - max(self.last_row_step, 1)
         self._evaluate({part: seconds / num_timed if num_timed else math.nan for part, seconds in self.parts.items()})
         self.last_row_step, self.losses, self.parts = self.step, [], dict.fromkeys(PARTS, 0.0)
+        if status != "running" or any(record.status != "running" for record in self.living):
+            self._evaluate_fully(status)
         for record in self.living:
-            if record.status == "running":
-                record.status = status
-        if any(record.status != "running" for record in self.living):
-            self._evaluate_fully()
+            record.status = status if record.status == "running" else record.status
         self._publish()
         self._drop_ended()
         self._resume_clock()
@@ -204,10 +203,11 @@ class TrainingLoop:
             hint = record.trial.optimizer.divergence_hint
             record.message += f"; {hint}" if hint else ""
 
-    def _evaluate_fully(self) -> None:
+    def _evaluate_fully(self, status: str) -> None:
+        """Complete the last rows of the trials that end here: of all, unless `status` is `running`."""
         full = {f"full_{name}": values.tolist() for name, values in self.learner.evaluate(full=True).items()}
         for position, record in enumerate(self.living):
-            if record.status != "running":
+            if status != "running" or record.status != "running":
                 record.rows[-1].update({name: values[position] for name, values in full.items()})
 
     def _publish(self) -> None:

@@ -98,6 +98,15 @@ def test_timeout_ends_the_trial_with_what_was_measured(plan: MakePlan, small: Sm
     assert math.isfinite(record.rows[-1]["full_val_loss"])
 
 
+def test_a_trial_whose_last_evaluation_fails_is_not_completed(plan: MakePlan, small: Small) -> None:
+    made = plan(*small("mlp"))
+    task = made.tasks.get(made.trials[0].config.task, "cpu")
+    task.num_val += 1  # the last evaluation, on the whole split, reaches for an image that is not there
+    (record,) = train(made.trials, task, [], StopSignal())
+    assert record.status == "failed"
+    assert "out of range" in str(record.message) or "out of bounds" in str(record.message)
+
+
 def test_a_stop_ends_the_trial_at_the_next_step_with_the_evaluations_so_far(plan: MakePlan, small: Small) -> None:
     made, stop, seen = plan(*small("mlp"), "task.eval_every=2"), StopSignal(), []
 
