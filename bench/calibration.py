@@ -56,7 +56,7 @@ class Calibration:
         path = self._path("alone", trial)
         known = _read(path, {"seconds": float, "spread": float, "num_steps": int})
         if known is None:
-            seconds = _step_seconds(lambda: PlainLearner(task, trial.config), NUM_ALONE_STEPS, trial)
+            seconds = _step_seconds(lambda: PlainLearner(task, trial.config), NUM_ALONE_STEPS, trial.config.device)
             if not seconds:
                 return StepCost(math.nan, math.nan, 0)
             quartiles = statistics.quantiles(seconds, n=4)
@@ -83,17 +83,17 @@ class Calibration:
             configs, num_threads, seconds = [trial.config for trial in trials], torch.get_num_threads(), []
             for threads in (1, num_threads):
                 torch.set_num_threads(threads)
-                seconds.append(_fastest(task, configs, trials[0]))
+                seconds.append(_fastest(task, configs))
             known = {"cost": seconds[0] / seconds[1]}
             _write(path, known)
         return float(known["cost"])
 
     def _measure_pack_size(self, task: Task, trials: Sequence[Trial]) -> tuple[int, float]:
         largest = LARGEST_GPU_PACK if trials[0].config.device.startswith("cuda") else LARGEST_CPU_PACK
-        best = (1, _fastest(task, [trials[0].config], trials[0]))
+        best = (1, _fastest(task, [trials[0].config]))
         size = min(SMALLEST_PACK, len(trials))
         while size > 1 and math.isfinite(best[1]):
-            seconds = _fastest(task, [trial.config for trial in trials[:size]], trials[0])
+            seconds = _fastest(task, [trial.config for trial in trials[:size]])
             if math.isnan(seconds):
                 break
             if size / seconds > GOOD_ENOUGH * best[0] / best[1]:
@@ -112,18 +112,18 @@ class Calibration:
         return self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
-def _fastest(task: Task, configs: Sequence[TrialConfig], trial: Trial) -> float:
+def _fastest(task: Task, configs: Sequence[TrialConfig]) -> float:
     """Seconds of the fastest of a few steps of these trials together; NaN where they do not fit into memory."""
 
     def build() -> Learner:
         return Ensemble(task, configs) if len(configs) > 1 else PlainLearner(task, configs[0])
 
-    return min(_step_seconds(build, NUM_PACK_STEPS, trial), default=math.nan)
+    return min(_step_seconds(build, NUM_PACK_STEPS, configs[0].device), default=math.nan)
 
 
-def _step_seconds(build: Callable[[], Learner], num_steps: int, trial: Trial) -> list[float]:
+def _step_seconds(build: Callable[[], Learner], num_steps: int, device_name: str) -> list[float]:
     """Seconds of `num_steps` steps after a few to warm up, each synchronised with the device; none if memory lacks."""
-    device = torch.device(trial.config.device)
+    device = torch.device(device_name)
     clock = StepClock(device)
     seconds = []
     try:

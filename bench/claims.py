@@ -16,22 +16,24 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bench.files import told_in_one_line
+from bench.reading import read_json
 
 log = logging.getLogger(__name__)
+CLAIMS = ".claims"  # below results_dir
 
 
 class Claims:
     """The claims on the runs of one results folder.
 
     Args:
-        results_dir: the folder; claims are kept in its `.claims`.
+        results_dir: the folder; claims are kept in a hidden folder of it.
 
     Raises:
         StoreError: from `take`, if the folder cannot be written.
     """
 
     def __init__(self, results_dir: Path) -> None:
-        self.results_dir, self.folder = results_dir, results_dir / ".claims"
+        self.results_dir, self.folder = results_dir, results_dir / CLAIMS
 
     @contextmanager
     def take(self, run_ids: Collection[str]) -> Iterator[frozenset[str]]:
@@ -75,7 +77,7 @@ def _release(claim: Path, lock: FileLock) -> None:
 
 def _read(claim: Path) -> list[str]:
     try:
-        run_ids: list[str] = json.loads(claim.read_text(encoding="utf-8"))
+        run_ids: list[str] = read_json(claim)
     except (OSError, ValueError):  # released in this moment
         return []
     return run_ids

@@ -1,6 +1,7 @@
 """Files that anybody may have written: read whole only if they are plain files of bounded size."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,13 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return path.read_bytes()
 
 
-def read_json(path: Path) -> Any:
-    """The document in a file. Raises as `read_bytes` does, and ValueError where it is no JSON or nested too deeply."""
+def read_json(path: Path, parse_constant: Callable[[str], Any] | None = None) -> Any:
+    """The document in a file, NaN and infinities as `parse_constant` makes them of their names.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply. All else is as in `read_bytes`.
+    """
     try:
-        return json.loads(read_bytes(path, MAX_JSON_BYTES))
+        return json.loads(read_bytes(path, MAX_JSON_BYTES), parse_constant=parse_constant)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path.name} is not readable JSON") from error

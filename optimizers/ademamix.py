@@ -15,12 +15,12 @@ from optimizers.rule import (
     Betas,
     Rule,
     Scalar,
-    bias_correction,
     cast,
     check_at_least,
     check_betas,
     check_count,
     check_fraction,
+    debias,
     ema_,
     zeros_state,
 )
@@ -72,8 +72,8 @@ def calculate_ademamix_update(
     ema_(exp_avg_fast, grad, beta_fast)
     ema_(exp_avg_slow, grad, beta_slow)
     ema_(exp_avg_sq, grad * grad, beta2)
-    denominator = (exp_avg_sq / cast(bias_correction(beta2, step, correct_bias), grad)).sqrt_().add_(cast(eps, grad))
-    update = exp_avg_fast / cast(bias_correction(beta_fast, step, correct_bias), grad)
+    denominator = debias(exp_avg_sq, beta2, step, correct_bias).sqrt_().add_(cast(eps, grad))
+    update = debias(exp_avg_fast, beta_fast, step, correct_bias)
     alpha = _warm_up_alpha(step, num_alpha_warmup_steps, alpha)
     return update.add_(exp_avg_slow * cast(alpha, grad)).div_(denominator)
 
@@ -119,7 +119,7 @@ def calculate_sim_ademamix_update(
     beta_fast = _warm_up_beta(step, num_beta_fast_warmup_steps, min_beta_fast, beta_fast)
     exp_avg.mul_(cast(beta_fast, grad)).add_(grad)
     ema_(exp_avg_sq, grad * grad, beta2)
-    denominator = (exp_avg_sq / cast(bias_correction(beta2, step, correct_bias), grad)).sqrt_().add_(cast(eps, grad))
+    denominator = debias(exp_avg_sq, beta2, step, correct_bias).sqrt_().add_(cast(eps, grad))
     correction = (1 - beta_fast**step) / (1 - beta_fast) if correct_bias else 1.0
     return (grad * cast(alpha, grad)).add_(exp_avg / cast(correction, grad)).div_(denominator)
 

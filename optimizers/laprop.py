@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.rule import Betas, Rule, Scalar, bias_correction, cast, check_at_least, check_betas, ema_, zeros_state
+from optimizers.rule import Betas, Rule, Scalar, cast, check_at_least, check_betas, debias, ema_, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -40,9 +40,9 @@ def calculate_laprop_update(
     """
     beta1, beta2 = betas
     ema_(exp_avg_sq, grad * grad, beta2)
-    denominator = (exp_avg_sq / cast(bias_correction(beta2, step, correct_bias), grad)).sqrt_().add_(cast(eps, grad))
+    denominator = debias(exp_avg_sq, beta2, step, correct_bias).sqrt_().add_(cast(eps, grad))
     ema_(exp_avg, grad / denominator, beta1)
-    return exp_avg / cast(bias_correction(beta1, step, correct_bias), grad)
+    return debias(exp_avg, beta1, step, correct_bias)
 
 
 class LaProp(RuleOptimizer):

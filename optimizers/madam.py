@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.rule import Betas, Rule, bias_correction, cast, check_betas, ema_, zeros_state
+from optimizers.rule import Betas, Rule, check_betas, debias, ema_, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -51,8 +51,8 @@ def calculate_madam_update(
     root_scale = root_of_scale(scale_log2)
     ema_(exp_avg, grad, beta1)
     ema_(exp_avg_sq_scaled, (grad * root_scale).square(), beta2)
-    denominator = (exp_avg_sq_scaled / cast(bias_correction(beta2, step, correct_bias), grad)).sqrt_()
-    update = (exp_avg / cast(bias_correction(beta1, step, correct_bias), grad)).mul_(root_scale).div_(denominator)
+    denominator = debias(exp_avg_sq_scaled, beta2, step, correct_bias).sqrt_()
+    update = debias(exp_avg, beta1, step, correct_bias).mul_(root_scale).div_(denominator)
     # A gradient of zero now may follow others: only a parameter that nothing has ever moved stays where it is.
     return update.masked_fill_(exp_avg == 0, 0.0)
 

@@ -6,18 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.rule import (
-    Betas,
-    Rule,
-    Scalar,
-    bias_correction,
-    cast,
-    check_at_least,
-    check_betas,
-    ema_,
-    lerp,
-    zeros_state,
-)
+from optimizers.rule import Betas, Rule, Scalar, cast, check_at_least, check_betas, debias, ema_, lerp, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -54,8 +43,8 @@ def calculate_qhadam_update(
     grad_sq = grad * grad
     ema_(exp_avg, grad, beta1)
     ema_(exp_avg_sq, grad_sq, beta2)
-    mean = lerp(grad, exp_avg / cast(bias_correction(beta1, step, True), grad), nu1)
-    mean_sq = lerp(grad_sq, exp_avg_sq / cast(bias_correction(beta2, step, True), grad), nu2)
+    mean = lerp(grad, debias(exp_avg, beta1, step, True), nu1)
+    mean_sq = lerp(grad_sq, debias(exp_avg_sq, beta2, step, True), nu2)
     return mean.div_(mean_sq.sqrt_().add_(cast(eps, grad)))
 
 

@@ -107,6 +107,11 @@ def bias_correction(beta: Scalar, step: int | Tensor, correct_bias: bool) -> Sca
     return correction
 
 
+def debias(average: Tensor, beta: Scalar, step: int | Tensor, correct_bias: bool) -> Tensor:
+    """An EMA over its `bias_correction`, a new tensor."""
+    return average / cast(bias_correction(beta, step, correct_bias), average)
+
+
 def check_at_least(name: str, value: float, minimum: float) -> float:
     """`value` as a float. Raises ValueError, naming the argument, if it is not finite or below `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value < float("inf"):

@@ -1,7 +1,6 @@
 """The one module that reads files: run folders, thousands and any mixture, into two frames and a list of problems."""
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -103,7 +102,7 @@ def explain(error: Exception) -> str:
     """One line on why a run folder could not be read: `error` is one of READ_ERRORS."""
     if isinstance(error, FileNotFoundError):
         return f"{Path(error.filename).name} is missing"
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
+    if isinstance(error, RecursionError):
         return f"{RUN_FILE} is not readable JSON"
     return clean_text(str(error))
 

@@ -1,6 +1,5 @@
 """One run folder: whether it is whole, and whether what it says of itself follows from its rows. Imports no target."""
 
-import json
 import math
 import os
 import re
@@ -19,11 +18,12 @@ from bench.analysis.loading import (
 )
 from bench.analysis.records import STATUSES, number
 from bench.checkpoint import CHECKPOINTS
+from bench.claims import CLAIMS
 from bench.clock import PARTS
 from bench.config import MAX_TRIAL_VALUES, TrialConfig, parse_trial
 from bench.errors import ConfigError, shorten
 from bench.identity import run_id
-from bench.reading import MAX_JSON_BYTES, read_bytes
+from bench.reading import read_bytes, read_json
 from bench.record import FINISHED, Record, Row
 from bench.section import check_plain
 from bench.store import LEADING_COLUMNS, SCHEMA_VERSION
@@ -31,7 +31,7 @@ from bench.verify.schema import find_schema_faults
 
 ROUNDING = 1e-9  # relative; versions of Python add up floats differently
 DRAFT = re.compile(r"\.[0-9a-f]{16}\..+\.\d+\.[0-9a-f]{8}\.tmp")
-CACHES = (".calibration", ".claims", ".multirun")
+CACHES = (".calibration", CLAIMS, ".multirun")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def check_folder(folder: Path) -> Checked:
 
 def read_run(folder: Path) -> dict[str, Any]:
     """What stands in the folder's `run.json`. Raises READ_ERRORS."""
-    run = json.loads(read_bytes(folder / RUN_FILE, MAX_JSON_BYTES), parse_constant=_refuse_constant)
+    run = read_json(folder / RUN_FILE, _refuse_constant)
     if not isinstance(run, dict):
         raise ValueError(f"{RUN_FILE} holds no object")
     return run
