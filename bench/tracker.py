@@ -96,7 +96,7 @@ def _go_offline(reason: str) -> None:
     """Keep all further runs of this process on disk: a server that is down must not cost every trial its timeout."""
     _silent_servers.add(_server())
     text = "the wandb server %s does not answer (%s): runs are kept on disk from now on; `wandb sync` sends them"
-    log.warning(text, _server(), reason.splitlines()[0])
+    log.warning(text, _server(), reason.partition("\n")[0])
 
 
 def open_run(tracker: TrackerConfig, trial: Trial, folder: Path) -> WandbRun | None:
