@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+RUN_FILE, METRICS_FILE = "run.json", "metrics.parquet"  # what a run folder holds
 MAX_JSON_BYTES = 4 * 2**20
 
 

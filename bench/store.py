@@ -16,13 +16,12 @@ from typing import Any
 
 from bench.environment import describe_environment
 from bench.files import set_aside, told_in_one_line, write_durably
-from bench.reading import read_json
+from bench.reading import METRICS_FILE, RUN_FILE, read_json
 from bench.record import FINISHED, Record, Row, is_summary
 from bench.trial import Trial
 
 log = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
-METRICS = "metrics.parquet"
 REQUIRED_KEYS = {"schema_version", "run_id", "status", "summary"}
 LEADING_COLUMNS = ("step", "train_loss", "val_loss", "lr", "train_seconds", "elapsed_seconds")
 
@@ -68,9 +67,9 @@ class Store:
         """Write the run into `draft`, give it its final name, and return its `run.json` and its `folder`."""
         with told_in_one_line(self.results_dir):
             draft.mkdir(parents=True, exist_ok=True)  # somebody may have removed results_dir meanwhile
-            _write_metrics(draft / METRICS, record.rows)
-            run = _describe(trial, record, _sha256(draft / METRICS))
-            write_durably(draft / "run.json", json.dumps(run, indent=1, allow_nan=False).encode())
+            _write_metrics(draft / METRICS_FILE, record.rows)
+            run = _describe(trial, record, _sha256(draft / METRICS_FILE))
+            write_durably(draft / RUN_FILE, json.dumps(run, indent=1, allow_nan=False).encode())
             _replace(draft, trial.folder(self.results_dir))
         return {**run, "folder": str(trial.folder(self.results_dir))}
 
@@ -84,7 +83,7 @@ def _describe(trial: Trial, record: Record, metrics_checksum: str) -> dict[str, 
         "summary": record.summary(),
         "pack": {"size": record.pack_size, "shared_timing": record.pack_size > 1},
         "environment": describe_environment(trial.config.device),
-        "files": {METRICS: metrics_checksum},
+        "files": {METRICS_FILE: metrics_checksum},
     }
     finite: dict[str, Any] = _without_non_finite(run)
     return finite
@@ -138,9 +137,9 @@ def _replace(draft: Path, final: Path) -> None:
 def _read_whole(folder: Path) -> dict[str, Any] | None:
     """What stands in `run.json`, if it can be read and the metrics are the ones that were written with it."""
     try:
-        run: dict[str, Any] = read_json(folder / "run.json")
+        run: dict[str, Any] = read_json(folder / RUN_FILE)
         whole = run.keys() >= REQUIRED_KEYS and is_summary(run["summary"])
-        whole = whole and _sha256(folder / METRICS) == run["files"][METRICS]
+        whole = whole and _sha256(folder / METRICS_FILE) == run["files"][METRICS_FILE]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return run if whole else None

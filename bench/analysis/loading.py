@@ -15,9 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.analysis.records import MAX_TEXT, clean_text, parse_record
-from bench.reading import read_bytes, read_json
+from bench.reading import METRICS_FILE, RUN_FILE, read_bytes, read_json
 
-RUN_FILE, METRICS_FILE = "run.json", "metrics.parquet"
 MAX_METRICS_BYTES = 256 * 2**20
 MAX_VALUES = 20_000_000
 MAX_COLUMNS = 128

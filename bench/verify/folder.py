@@ -10,9 +10,7 @@ from typing import Any, NoReturn
 
 from bench.analysis.loading import (
     MAX_METRICS_BYTES,
-    METRICS_FILE,
     READ_ERRORS,
-    RUN_FILE,
     explain,
     read_metrics,
 )
@@ -23,7 +21,7 @@ from bench.clock import PARTS
 from bench.config import MAX_TRIAL_VALUES, TrialConfig, parse_trial
 from bench.errors import ConfigError, shorten
 from bench.identity import run_id
-from bench.reading import read_bytes, read_json
+from bench.reading import METRICS_FILE, RUN_FILE, read_bytes, read_json
 from bench.record import FINISHED, Record, Row
 from bench.section import check_plain
 from bench.store import LEADING_COLUMNS, SCHEMA_VERSION
