@@ -9,14 +9,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench.cli import check_choices, explain, failed_to_compose, find_conf_dir, help_text
+from bench.cli.compose import find_conf_dir
+from bench.cli.explain import check_choices, explain, failed_to_compose, help_text
 from bench.errors import ConfigError, JobFailedError, StoreError, one_line
 
 
 @hydra.main(version_base="1.3", config_path=str(find_conf_dir()), config_name="config")
 def run(cfg: DictConfig) -> float:
     """Hydra's entry: everything below sees plain values."""
-    from bench.job import run_job  # late: torch takes seconds, and Ctrl-C may come within them
+    from bench.jobs.job import run_job  # late: torch takes seconds, and Ctrl-C may come within them
 
     try:
         mapping = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+MAX_TEXT = 160
+
 MAX_LINE = 1000
 
 
@@ -63,3 +65,11 @@ def shorten(value: Any, width: int = 80) -> str:
 def one_line(text: str) -> str:
     """The text as a single line that a terminal can show: of bounded length, without control characters."""
     return shorten(" ".join(text[: 4 * MAX_LINE].split()), MAX_LINE)
+
+
+def clean_text(value: object) -> str:
+    """A printable line of bounded length ("" where `value` is no string), safe for a label, an SVG, a text file."""
+    if not isinstance(value, str):
+        return ""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value[: MAX_TEXT + 1])
+    return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from common import compose_plan, describe_machine, publish
 
-from bench.cadence import Cadence
-from bench.checkpoint import Checkpoint, State
-from bench.execution import train
-from bench.interrupt import StopSignal
-from bench.planning import Plan
+from bench.config.cadence import Cadence
+from bench.jobs.plan import Plan
+from bench.training.checkpoint import Checkpoint, State
+from bench.training.interrupt import StopSignal
+from bench.training.train import train
 
 
 def plan_trials(task: str, num_trials: int, num_steps: int) -> Plan:
@@ -39,7 +39,7 @@ def measure_share(plan: Plan, every: int, folder: Path) -> float:
     loaded = plan.tasks.get(plan.trials[0].config.task, "cpu")
     checkpoint = TimedCheckpoint(folder, [trial.run_id for trial in plan.trials], Cadence(steps=every))
     started = time.perf_counter()
-    train(plan.trials, loaded, [], StopSignal(), checkpoint)
+    train([trial.config for trial in plan.trials], loaded, [], StopSignal(), checkpoint)
     seconds = time.perf_counter() - started
     checkpoint.remove()
     return checkpoint.seconds / (seconds - checkpoint.seconds)

@@ -6,9 +6,9 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from bench.cli import find_conf_dir
-from bench.environment import describe_environment
-from bench.planning import Plan, make_plan
+from bench.cli.compose import find_conf_dir
+from bench.jobs.plan import Plan, make_plan
+from bench.runs.environment import describe_environment
 
 
 def compose_plan(*overrides: str) -> Plan:

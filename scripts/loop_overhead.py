@@ -20,15 +20,15 @@ from typing import Any
 from common import compose_plan
 from torch import Tensor
 
-from bench.environment import describe_environment
-from bench.execution import train
-from bench.interrupt import StopSignal
-from bench.learner import build_model
-from bench.loading import Task
-from bench.record import Record, Row
-from bench.routing import RoutedOptimizer
-from bench.seeds import make_generator
-from bench.trial import Trial
+from bench.runs.environment import describe_environment
+from bench.runs.trial import Trial
+from bench.training.components import Task
+from bench.training.interrupt import StopSignal
+from bench.training.learner import build_model
+from bench.training.record import Record, Row
+from bench.training.routing import RoutedOptimizer
+from bench.training.seeds import make_generator
+from bench.training.train import train
 
 CASES = [(task, optimizer) for task in ("mlp", "gpt_nano") for optimizer in ("adamw", "adamuon")]
 NUM_WARMUP = 10  # steps at the beginning of every repeat that do not count
@@ -63,7 +63,7 @@ def make_trial(task: str, optimizer: str, args: argparse.Namespace) -> tuple[Tri
 def train_ours(trial: Trial, task: Task) -> float:
     """Seconds per step of our loop."""
     watch = Stopwatch()
-    (record,) = train([trial], task, [watch], StopSignal())
+    (record,) = train([trial.config], task, [watch], StopSignal())
     assert record.status == "completed", record.message
     return watch.mean_step()
 

@@ -20,12 +20,11 @@ from typing import Any
 from common import compose_plan
 from omegaconf import OmegaConf
 
-from bench.cli import find_conf_dir
-from bench.execution import PackRunner, Run
-from bench.interrupt import StopSignal
-from bench.packing import Pack
-from tasks.corpora import bigram_loss
-from tasks.gpt_nano import GPTTask
+from bench.cli.compose import find_conf_dir
+from bench.jobs.packing import Pack
+from bench.jobs.runner import PackRunner, Run
+from bench.training.interrupt import StopSignal
+from tasks.gpt_nano import GPTTask, bigram_loss
 
 BASELINE = "adamw"
 TASKS = ("mlp", "gpt_nano")

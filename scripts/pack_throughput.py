@@ -17,10 +17,10 @@ import torch
 from common import compose_plan, describe_machine, publish
 from joblib.externals.loky import get_reusable_executor
 
-from bench.clock import StepClock
-from bench.ensemble import Ensemble
-from bench.learner import Learner, PlainLearner
-from bench.planning import Plan
+from bench.jobs.plan import Plan
+from bench.training.clock import StepClock
+from bench.training.ensemble import Ensemble
+from bench.training.learner import Learner, PlainLearner
 
 
 def plan_seeds(optimizer: str, task: str, device: str, num_trials: int) -> Plan:

@@ -2,16 +2,12 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tasks.download import fetch
 from tasks.options import check_choice, check_path
-
-if TYPE_CHECKING:
-    from tasks.gpt_nano import GPTTask
 
 CORPORA = ("python_docs", "tiny_shakespeare", "text")
 TINY_SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -76,16 +72,3 @@ def encode(text: str, vocabulary: str) -> Tensor:
     table = {character: token for token, character in enumerate(vocabulary)}
     other = table.get(OTHER_CHARACTER, -1)
     return torch.tensor([table.get(character, other) for character in text], dtype=torch.int64)
-
-
-def bigram_loss(task: "GPTTask") -> float:
-    """Validation loss, in nats per character, of a count model fitted on the task's train split.
-
-    p(b | a) = (count(a b) + 1) / (count(a) + vocabulary size), measured on the very predictions of a full evaluation.
-    """
-    size = task.vocabulary_size
-    train, val = task.tokens["train"].cpu(), task.tokens["val"].cpu()
-    val = val[: task.num_val * task.context + 1]
-    pairs = torch.bincount(train[:-1] * size + train[1:], minlength=size * size).double().view(size, size) + 1.0
-    log_probability = pairs.log() - pairs.sum(1, keepdim=True).log()
-    return -log_probability[val[:-1], val[1:]].mean().item()

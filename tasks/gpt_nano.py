@@ -171,3 +171,16 @@ class GPTTask(Task):
         assert isinstance(batch, Tensor)
         logits = model(batch[:, :-1])
         return F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+
+
+def bigram_loss(task: GPTTask) -> float:
+    """Validation loss, in nats per character, of a count model fitted on the task's train split.
+
+    p(b | a) = (count(a b) + 1) / (count(a) + vocabulary size), measured on the very predictions of a full evaluation.
+    """
+    size = task.vocabulary_size
+    train, val = task.tokens["train"].cpu(), task.tokens["val"].cpu()
+    val = val[: task.num_val * task.context + 1]
+    pairs = torch.bincount(train[:-1] * size + train[1:], minlength=size * size).double().view(size, size) + 1.0
+    log_probability = pairs.log() - pairs.sum(1, keepdim=True).log()
+    return -log_probability[val[:-1], val[1:]].mean().item()

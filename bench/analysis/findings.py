@@ -23,7 +23,7 @@ from bench.analysis import (
     verdicts,
 )
 from bench.analysis.frames import each
-from bench.analysis.loading import Loaded
+from bench.analysis.load import Loaded
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from rich.console import Console
 
 from bench.check.subject import Subject
 from bench.check.suite import FAIL, make_table, run_checks
-from bench.cli import check_choices, config_dirs, explain, failed_to_compose, find_conf_dir
-from bench.config import MAX_TRIAL_VALUES, OptimizerConfig, parse_optimizer
+from bench.cli.compose import config_dirs, find_conf_dir
+from bench.cli.explain import check_choices, explain, failed_to_compose
+from bench.config.schema import MAX_TRIAL_VALUES, OptimizerConfig, parse_optimizer
+from bench.config.section import check_plain
 from bench.errors import ConfigError, one_line
-from bench.routing import check_optimizer, find_optimizer_class
-from bench.section import check_plain
+from bench.training.routing import check_optimizer, find_optimizer_class
 
 USAGE = """\
 usage: python -m bench.check optimizer=NAME [optimizer.KEY=VALUE ...] [--config-dir DIR]

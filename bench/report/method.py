@@ -6,9 +6,9 @@ import pandas as pd
 
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
-from bench.report.sections import describe_cell, varying_keys
-from bench.report.style import format_number
-from bench.report.tables import MISSING, Table, make_table, milliseconds
+from bench.report.figures.style import format_number
+from bench.report.table import MISSING, Table, make_table, milliseconds
+from bench.report.tables import describe_cell, varying_keys
 
 MAX_LISTED = 20_000
 RULES = (

@@ -8,8 +8,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from bench.report.style import GRID, INK, MUTED, PAPER, Picture
-from bench.report.tables import escape_markdown, to_markdown
+from bench.report.figures.style import GRID, INK, MUTED, PAPER, Picture
+from bench.report.table import escape_markdown, to_markdown
 
 THEME = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"}
 

@@ -1,134 +1,252 @@
-"""Tables of the report: every frame as CSV, and the ones worth reading as text for the page and for Markdown."""
+"""The report's tables, from findings: what stands in each, and the sentences around them."""
 
 import json
-import math
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
+from bench.analysis.epsilon import eps_sentences
 from bench.analysis.findings import Findings
-from bench.report.style import format_number
+from bench.analysis.frames import each, groups
+from bench.analysis.loss_scales import scale_sentences
+from bench.analysis.speedup import speed_sentences
+from bench.analysis.verdicts import signed
+from bench.report.figures.style import format_number
+from bench.report.table import (
+    MISSING,
+    Format,
+    Table,
+    finite,
+    make_table,
+    milliseconds,
+    signed_percent,
+    significant,
+    times,
+)
 
-MISSING = "–"
-# What is aligned and sorted as a number: 1, +0.3 to +0.4, 2.5 %, ≥ 3.2 decades, never.
-FIGURE = r"[+−]?[\d.]+(e[-−+]?\d+)?"
-NUMBER = re.compile(rf"(≥ )?{FIGURE}( to {FIGURE})?( %| ×| decades| units)?|∞ ×|never|{MISSING}")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Text, ready to be shown; `numeric` tells which columns are aligned and sorted as numbers."""
-
-    title: str
-    note: str
-    headers: list[str]
-    rows: list[list[str]]
-    numeric: list[bool]
-
-
-Format = Callable[[Any], str]
-
-
-def plain(value: Any) -> str:
-    """Numbers short, inf as never, NaN as a dash, text as it is."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float) or hasattr(value, "dtype"):
-        number = float(value)
-        if math.isnan(number):
-            return MISSING
-        return ("never" if number > 0 else "−never") if math.isinf(number) else format_number(number)
-    return str(value) if value not in (None, "") else MISSING
+MAX_SENTENCES = 40
+VERDICT_ORDER = ("better", "worse", "identical", "not distinguishable", "too few seeds", "both diverged")
 
 
-def significant(value: Any) -> str:
-    """Four significant digits, trailing zeros kept: 0.9000 under 0.8984."""
-    return (
-        plain(value)
-        if not math.isfinite(value) or not 1e-4 <= abs(value) < 1e4
-        else f"{value:#.4g}".rstrip(".").replace("-", "−")
+def lead(found: Findings) -> str:
+    """The first sentence of the report: how many comparisons ended how."""
+    counts = found.verdicts["verdict"].value_counts()
+    if counts.empty:
+        return "One optimizer per setting: there is nothing to compare it with."
+    names = sorted(set(found.baselines.values()))
+    parts = [f"{counts[verdict]} {verdict}" for verdict in VERDICT_ORDER if verdict in counts]
+    total = counts.sum()
+    noun = "comparison" if total == 1 else "comparisons"
+    return f"{total} {noun} with {' and '.join(names[:3])}: {', '.join(parts)}.{_scale_lead(found)}"
+
+
+def _scale_lead(found: Findings) -> str:
+    moved = found.scales.groupby("optimizer")[["num_pairs", "num_identical"]].sum()
+    still = sorted(moved.index[moved["num_identical"] == moved["num_pairs"]])
+    if not still:
+        return ""
+    others = sorted(set(moved.index) - set(still))
+    text = f" At another scale of the loss {', '.join(still)} repeats every loss bit for bit"
+    return f"{text}; {', '.join(others)} {'does' if len(others) == 1 else 'do'} not." if others else f"{text}."
+
+
+def sentences(found: Findings) -> dict[str, list[tuple[str, str]]]:
+    """Heading -> (headline, details) generated from the numbers, the decided comparisons first."""
+    order = {verdict: index for index, verdict in enumerate(VERDICT_ORDER)}
+    table = found.verdicts.sort_values("verdict", key=lambda verdict: verdict.map(order), kind="stable")
+    blocks = {
+        "Final loss": [(row.headline, row.details) for row in each(table)],
+        "Over all tasks": [(row.headline, row.details) for row in each(found.overall)],
+        "Epsilon": eps_sentences(found.flat_widths, found.responses),
+        "Loss scale": scale_sentences(found.scales),
+        "Time to target": speed_sentences(found.speedups, found.targets),
+    }
+    shortened = {}
+    for heading, lines in blocks.items():
+        more = len(lines) - MAX_SENTENCES
+        rest = [(f"{more} more", "in the tables.")] if more > 0 else []
+        shortened[heading] = lines[:MAX_SENTENCES] + rest
+    return {heading: lines for heading, lines in shortened.items() if lines}
+
+
+def verdict_table(found: Findings) -> Table:
+    """Every comparison with its interval, the ones over all tasks last."""
+    frame = pd.concat([table for table in (found.verdicts, found.overall) if len(table)] or [found.verdicts])
+    frame = frame.assign(interval=[_interval(row) for row in each(frame)])
+    columns = {
+        "setting": "task", "optimizer": "optimizer", "verdict": "verdict", "baseline": "baseline",
+        "difference": "difference", "relative": "in %", "interval": "95 % interval", "num_pairs": "pairs",
+        "p_holm": "p (Holm)", "loss": "loss", "baseline_loss": "baseline's", "detectable": "detectable",
+        "seeds_needed": "seeds needed",
+    }  # fmt: skip
+    note = (
+        "Mean final validation loss on the seeds that both ran; difference = optimizer − baseline, below zero is "
+        "better. Detectable: the smallest difference that this many pairs find in 80 % of cases; seeds needed: to "
+        "find the observed one. Over all tasks losses are normalized: 0 is the best of the pool, 1 the untrained model."
     )
+    formats: dict[str, Format] = dict.fromkeys(("loss", "baseline_loss"), significant)
+    formats |= {"difference": signed, "relative": signed_percent, "detectable": finite, "seeds_needed": finite}
+    return make_table(frame, columns, title="Comparisons with the baseline", note=note, formats=formats)
 
 
-def signed_percent(value: Any) -> str:
-    """+1.2 %."""
-    return MISSING if not math.isfinite(value) else f"{100 * value:+.2g} %".replace("-", "−")
+def _interval(row: Any) -> str:
+    ends = (row.low, row.high)
+    return MISSING if abs(row.low) == float("inf") else " to ".join(signed(end) for end in ends)
 
 
-def times(value: Any) -> str:
-    """1.25 ×."""
-    return MISSING if math.isnan(value) else "∞ ×" if math.isinf(value) else f"{value:.2f} ×"
+def speed_table(found: Findings) -> Table:
+    """Times to target and the speedup split into its two factors."""
+    reached = found.times.groupby(["setting", "optimizer"]).agg(
+        steps=("steps_to_target", "median"),
+        seconds=("seconds_to_target", lambda column: column.median(skipna=False)),
+        seeds=("seed", "nunique"),
+    )
+    frame = found.costs.merge(reached.reset_index(), on=["setting", "optimizer"], how="inner")
+    frame = frame.merge(found.speedups.drop(columns="derived"), on=["setting", "optimizer"], how="left")
+    frame["step_seconds"] = frame["step_seconds"].astype(float)
+    columns = {
+        "setting": "task",
+        "optimizer": "optimizer",
+        "seeds": "seeds",
+        "steps": "steps to target",
+        "seconds": "seconds to target",
+        "step_seconds": "ms per step",
+        "derived": "derived",
+        "fewer_steps": "fewer steps",
+        "cheaper_step": "cheaper step",
+        "speedup": "speedup",
+    }
+    note = (
+        "Medians over seeds, never reached counted as infinite. Speedup over the baseline = fewer steps × cheaper "
+        "step. Derived: the runs were packed, and seconds are steps × the cost of a step measured alone."
+    )
+    formats = {"step_seconds": milliseconds, "fewer_steps": times, "cheaper_step": times, "speedup": times}
+    return make_table(frame, columns, title="Times and speedups", note=note, formats=formats)
 
 
-def finite(value: Any) -> str:
-    """As `plain`, a dash for inf: not "never", but nothing to tell."""
-    return MISSING if value == math.inf else plain(value)
+def cell_table(found: Findings) -> Table:
+    """The hyperparameters that each optimizer was judged with."""
+    varying = varying_keys(found.used)
+    final = found.final.groupby(["setting", "optimizer"]).agg(
+        loss=("loss", "median"), accuracy=("final_val_accuracy", "median"), seeds=("seed", "nunique"),
+        diverged=("status", lambda status: int((status == "diverged").sum())),
+    )  # fmt: skip
+    frame = found.chosen.merge(final.reset_index(), on=["setting", "optimizer"], how="left")
+    frame["hyperparameters"] = [
+        describe_cell(json.loads(row.cell), varying[row.setting, row.optimizer] or {"optimizer.lr"})
+        for row in each(frame)
+    ]
+    columns = {
+        "setting": "task",
+        "optimizer": "optimizer",
+        "hyperparameters": "best hyperparameters",
+        "num_cells": "cells tried",
+        "num_trials": "tuning trials",
+        "fresh": "fresh seeds",
+        "seeds": "seeds",
+        "diverged": "diverged",
+        "loss": "median loss",
+        "accuracy": "median accuracy",
+    }
+    if frame["accuracy"].isna().all():
+        del columns["accuracy"]
+    note = "Chosen by the lowest median final validation loss over seeds; only keys that some run varied are shown."
+    formats = {"loss": significant, "accuracy": significant}
+    return make_table(frame, columns, title="Best hyperparameters", note=note, formats=formats)
 
 
-def milliseconds(value: Any) -> str:
-    """Seconds in ms."""
-    return MISSING if math.isnan(value) else f"{1000 * value:.3g}"
+def varying_keys(runs: pd.DataFrame) -> dict[tuple[str, str], set[str]]:
+    """(setting, optimizer) -> the hyperparameters that take more than one value among its runs."""
+    varying = {}
+    for key, group in groups(runs, ["setting", "optimizer"]):
+        seen: dict[str, set[str]] = {}
+        for cell in group.drop_duplicates("cell")["hyperparameters"]:
+            for name, value in cell.items():
+                seen.setdefault(name, set()).add(repr(value))
+        varying[key] = {name for name, values in seen.items() if len(values) > 1}
+    return varying
 
 
-def make_table(
-    frame: pd.DataFrame, columns: Mapping[str, str], *, title: str, note: str = "", formats: Mapping[str, Format] = {}
-) -> Table:
-    """A table of some columns of a frame.
-
-    Args:
-        frame: One row per row.
-        columns: Column -> header, in the order to be shown; columns that the frame lacks are passed over.
-        title: Heading.
-        note: Explanation under the table.
-        formats: Column -> format, where it is not `plain`.
-    """
-    present = {name: header for name, header in columns.items() if name in frame}
-    cells = [[formats.get(name, plain)(value) for value in frame[name]] for name in present]
-    rows = [list(row) for row in zip(*cells, strict=True)]
-    numeric = [all(NUMBER.fullmatch(cell) for cell in column) for column in cells]
-    return Table(title, note, list(present.values()), rows, numeric)
+def describe_cell(cell: dict[str, Any], keys: Iterable[str]) -> str:
+    """lr=0.001 eps=1e-8, for the keys that matter."""
+    named = [(key.removeprefix("optimizer."), cell[key]) for key in sorted(keys) if key in cell]
+    return " ".join(f"{key}={format_number(value) if isinstance(value, float) else value}" for key, value in named)
 
 
-def write_csv(found: Findings, folder: Path) -> None:
-    """Every frame of the findings that has rows, one file each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for field in fields(found):
-        value = getattr(found, field.name)
-        if isinstance(value, pd.DataFrame) and len(value) and field.name not in ("used", "final"):
-            # A cell holds the same as the hyperparameters, and every run repeats its search space.
-            save_csv(
-                value.drop(columns=["hyperparameters", "search_space"], errors="ignore"), folder / f"{field.name}.csv"
-            )
-    for measure, frame in found.profile_times.items():
-        save_csv(frame.reset_index(), folder / f"profile_times_{measure}.csv")
+def sensitivity_tables(found: Findings) -> list[Table]:
+    """Flat widths, edges of grids, drift of the best lr, loss scales; those that have rows."""
+    widths = found.flat_widths.assign(
+        width=[
+            f"{'≥ ' if row.open_low or row.open_high else ''}{row.width:.2f} {row.unit}"
+            for row in each(found.flat_widths)
+        ],
+        key=[key.removeprefix("optimizer.") for key in found.flat_widths["key"]],
+    )
+    edges = found.edges.assign(key=[key.removeprefix("optimizer.") for key in found.edges["key"]])
+    drift = found.drift[found.drift["learned"].astype(bool)].groupby(["setting", "optimizer"], sort=False).agg(
+        drift=("drift", "first"), slope=("slope", "first"), low=("best_lr", "min"), high=("best_lr", "max")
+    ).reset_index()  # fmt: skip
+    who = {"setting": "task", "optimizer": "optimizer"}
+    tables = [
+        make_table(
+            widths,
+            who | {"key": "key", "best": "best value", "width": "flat width", "low": "from", "high": "to",
+                   "delta": "allowed worsening"},
+            title="Flat widths",
+            note="≥: the grid ends before the flat region does.",
+        ),
+        make_table(
+            edges,
+            who | {"key": "key", "value": "best value", "direction": "look"},
+            title="Best cells on an edge",
+            note="The true best may lie outside what was tried: widen the range there.",
+        ),
+        make_table(
+            drift,
+            who | {"drift": "drift of the best lr (decades)", "slope": "slope (lr per eps)", "low": "lowest best lr",
+                   "high": "highest best lr"},
+            title="Drift of the best lr with eps",
+            note="Over the eps at which something is learned.",
+        ),
+        make_table(
+            found.scales,
+            {"task": "task", "optimizer": "optimizer", "loss_scale": "loss scale", "num_pairs": "pairs of runs",
+             "num_identical": "bit-identical", "max_difference": "largest difference",
+             "median_change": "median change of the final loss"},
+            title="The same trial at another loss scale",
+            note="Every loss column at every evaluation is compared bit by bit with the unscaled run.",
+        ),
+    ]  # fmt: skip
+    return [table for table in tables if table.rows]
 
 
-def save_csv(frame: pd.DataFrame, path: Path) -> None:
-    """One CSV file; a text that a spreadsheet would run as a formula is defused by an apostrophe."""
-    frame = frame.reset_index() if frame.index.name else frame
-    text = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
-    frame.assign(**{name: frame[name].map(_defuse) for name in text}).to_csv(path, index=False)
-
-
-def _defuse(value: Any) -> Any:
-    if isinstance(value, dict | list | tuple):
-        value = json.dumps(value, default=str)
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")) else value
-
-
-def to_markdown(table: Table) -> str:
-    """A GitHub table; what is markup in Markdown or HTML stands escaped."""
-    head = f"| {' | '.join(escape_markdown(h) for h in table.headers)} |"
-    line = f"|{'|'.join('---:' if numeric else '---' for numeric in table.numeric)}|"
-    body = [f"| {' | '.join(escape_markdown(cell) for cell in row)} |" for row in table.rows]
-    return "\n".join([head, line, *body])
-
-
-def escape_markdown(text: str) -> str:
-    """Backslashes before what Markdown would take for markup, entities for what HTML would."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{c}" if c in "\\`*_[]|#~" else c for c in text)
+def pool_tables(found: Findings) -> list[Table]:
+    """Noise floors, profile scores and aggregates; those that have rows."""
+    tables = [
+        make_table(
+            found.noise,
+            {"setting": "task", "sigma": "σ between seeds", "num_runs": "runs", "detectable_3": "detectable, 3 seeds",
+             "detectable_5": "5 seeds", "detectable_10": "10 seeds"},
+            title="Noise floor",
+            note="Pooled over optimizers at their best cells; detectable: in 80 % of cases, if the runs of two "
+                 "optimizers are no more alike on one seed than on two.",
+            formats=dict.fromkeys(("detectable_3", "detectable_5", "detectable_10"), finite),
+        ),
+        make_table(
+            found.profile_scores,
+            {"measure": "measure", "optimizer": "optimizer", "score": "score (exact)",
+             "trapezoid": "trapezoid, 100 points", "num_reached": "reached", "num_tasks": "tasks"},
+            title="Area under the performance profile",
+            note="(1/3) × the integral of ρ over 1 ≤ τ ≤ 4.",
+        ),
+        make_table(
+            found.aggregates,
+            {"optimizer": "optimizer", "iqm": "IQM", "iqm_low": "from", "iqm_high": "to",
+             "optimality_gap": "optimality gap", "improvement": "P(improvement)", "improvement_low": "from",
+             "improvement_high": "to", "num_tasks": "tasks", "num_runs": "runs"},
+            title="Aggregates over tasks and seeds",
+            note="95 % percentile bootstrap, stratified by task.",
+        ),
+    ]  # fmt: skip
+    return [table for table in tables if table.rows]

@@ -9,16 +9,22 @@ import pandas as pd
 
 from bench.analysis.comparability import prepare
 from bench.analysis.findings import Findings, analyse
-from bench.analysis.loading import Loaded, load
+from bench.analysis.load import Loaded, load
 from bench.analysis.targets import parse_target
-from bench.report.convergence import draw_convergence
-from bench.report.diagnostics import draw_diagnostics
-from bench.report.epsilon import draw_epsilon
-from bench.report.forest import draw_forest
+from bench.report.figures.convergence import draw_convergence
+from bench.report.figures.diagnostics import draw_diagnostics
+from bench.report.figures.epsilon import draw_epsilon
+from bench.report.figures.forest import draw_forest
+from bench.report.figures.profiles import draw_profiles
+from bench.report.figures.sensitivity import draw_sensitivity
+from bench.report.figures.step_times import draw_step_times
+from bench.report.figures.style import Palette, Picture, make_palette, style_context
+from bench.report.figures.targets import draw_targets
+from bench.report.figures.tuning import draw_tuning
 from bench.report.method import RULES, method_tables, run_groups
 from bench.report.page import render_html, render_markdown, save_svg
-from bench.report.profile import draw_profiles
-from bench.report.sections import (
+from bench.report.table import save_csv, write_csv
+from bench.report.tables import (
     cell_table,
     lead,
     pool_tables,
@@ -27,12 +33,6 @@ from bench.report.sections import (
     speed_table,
     verdict_table,
 )
-from bench.report.sensitivity import draw_sensitivity
-from bench.report.step_times import draw_step_times
-from bench.report.style import Palette, Picture, make_palette, style_context
-from bench.report.tables import save_csv, write_csv
-from bench.report.targets import draw_targets
-from bench.report.tuning import draw_tuning
 
 logger = logging.getLogger(__name__)
 

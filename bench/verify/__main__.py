@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="decides which trials are drawn (default: 0)")
     options = parser.parse_args(arguments)
     # Only now: --help should not wait for torch.
-    from bench.verify.printing import UsageError, verify
+    from bench.verify.verify import UsageError, verify
 
     try:
         return 0 if verify(options.paths, options.replay, options.seed) else 1

@@ -6,26 +6,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from bench.analysis.loading import (
-    MAX_METRICS_BYTES,
-    READ_ERRORS,
-    explain,
-    read_metrics,
-)
-from bench.analysis.records import STATUSES, number
-from bench.checkpoint import CHECKPOINTS
-from bench.claims import CLAIMS
-from bench.clock import PARTS
-from bench.config import MAX_TRIAL_VALUES, TrialConfig, parse_trial
+from bench.config.schema import MAX_TRIAL_VALUES, TrialConfig, parse_trial
+from bench.config.section import check_plain
 from bench.errors import ConfigError, shorten
-from bench.identity import run_id
-from bench.reading import METRICS_FILE, RUN_FILE, read_bytes, read_json
-from bench.record import FINISHED, Record, Row
-from bench.section import check_plain
-from bench.store import LEADING_COLUMNS, SCHEMA_VERSION
-from bench.verify.schema import find_schema_faults
+from bench.files import METRICS_FILE, RUN_FILE
+from bench.runs.claims import CLAIMS
+from bench.runs.folders import READ_ERRORS, explain, read_rows, read_run
+from bench.runs.identity import run_id
+from bench.runs.schema import SCHEMA_VERSION, STATUSES, find_schema_faults, number
+from bench.runs.store import LEADING_COLUMNS
+from bench.training.checkpoint import CHECKPOINTS
+from bench.training.clock import PARTS
+from bench.training.record import FINISHED, Record, Row
 
 ROUNDING = 1e-9  # relative; versions of Python add up floats differently
 DRAFT = re.compile(r"\.[0-9a-f]{16}\..+\.\d+\.[0-9a-f]{8}\.tmp")
@@ -51,22 +45,6 @@ def check_folder(folder: Path) -> Checked:
         return Checked(folder, "", [explain(error)])
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """What stands in the folder's `run.json`. Raises READ_ERRORS."""
-    run = read_json(folder / RUN_FILE, _refuse_constant)
-    if not isinstance(run, dict):
-        raise ValueError(f"{RUN_FILE} holds no object")
-    return run
-
-
-def read_rows(folder: Path, run: Mapping[str, Any]) -> list[Row]:
-    """The rows of a run's metrics, one per evaluation. Raises READ_ERRORS, for a wrong checksum too."""
-    content = read_bytes(folder / METRICS_FILE, MAX_METRICS_BYTES)
-    table = read_metrics(content, run["files"][METRICS_FILE])
-    columns = [table.column(name).to_numpy().astype(float).tolist() for name in table.column_names]
-    return [dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
-
-
 def find_leftovers(root: Path) -> Iterator[tuple[Path, str]]:
     """Folders below `root` that are no runs and that nobody reads, each with what it is."""
     for folder, subfolders, files in os.walk(root):
@@ -82,10 +60,6 @@ def find_leftovers(root: Path) -> Iterator[tuple[Path, str]]:
                 yield from ((file, "checkpoint of trials that are not finished") for file in path.glob("*.ckpt"))
             else:
                 yield path, f"not read by anything: {sum(1 for _ in path.rglob(RUN_FILE))} runs in it are not checked"
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{RUN_FILE} holds {name}, which JSON does not have")
 
 
 def _find_faults(run: Mapping[str, Any], folder: Path) -> Iterator[str]:

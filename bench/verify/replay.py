@@ -13,19 +13,17 @@ from typing import Any
 
 import torch
 
-from bench.config import TrialConfig, parse_trial
-from bench.environment import describe_environment
+from bench.config.schema import TrialConfig, parse_trial
 from bench.errors import ConfigError, shorten
-from bench.execution import train
-from bench.identity import code_fingerprint
-from bench.interrupt import StopSignal
-from bench.loading import Task
-from bench.planning import TaskShelf
-from bench.record import Row
-from bench.routing import check_optimizer
-from bench.schedules import build_schedule
-from bench.trial import Trial
-from bench.verify.folder import Checked, read_rows, read_run
+from bench.runs.environment import describe_environment
+from bench.runs.folders import read_rows, read_run
+from bench.runs.identity import code_fingerprint
+from bench.training.components import Task, TaskShelf, build_schedule
+from bench.training.interrupt import StopSignal
+from bench.training.record import Row
+from bench.training.routing import check_optimizer
+from bench.training.train import train
+from bench.verify.folder import Checked
 
 TOLERANCE = 0.05  # of a column's largest value, between machines
 MACHINE = ("torch", "python", "platform", "device_name", "num_threads")
@@ -61,7 +59,7 @@ def replay(folder: Path, tasks: TaskShelf) -> Replay:
     if 1 <= run["environment"]["num_threads"] <= (os.cpu_count() or 1):
         torch.set_num_threads(run["environment"]["num_threads"])
     reasons = _find_reasons_for_rounding(run["environment"], config.device)
-    trial = Trial(replace(config, timeout=None), task.fingerprint, None, {})
+    trial = replace(config, timeout=None)
     # A trial is bitwise the same in any pack, of which two copies are the smallest.
     record = train([trial] * min(run["pack"]["size"], 2), task, [], StopSignal())[0]
     differences = list(_compare(read_rows(folder, run), record.rows, TOLERANCE if reasons else None))

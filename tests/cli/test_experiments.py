@@ -6,10 +6,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from bench.cli import find_conf_dir
-from bench.config import TrialConfig, parse_trial, split_mapping
-from bench.routing import check_optimizer
-from bench.schedules import build_schedule
+from bench.cli.compose import find_conf_dir
+from bench.config.schema import TrialConfig, parse_trial, split_mapping
+from bench.training.components import build_schedule
+from bench.training.routing import check_optimizer
 
 EXPERIMENTS = sorted(path.stem for path in (find_conf_dir() / "experiment").glob("*.yaml"))
 

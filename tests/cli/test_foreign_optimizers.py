@@ -11,8 +11,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from bench.cli import find_conf_dir
-from bench.job import run_job
+from bench.cli.compose import find_conf_dir
+from bench.jobs.job import run_job
 
 CONFIGS = {path.stem: yaml.safe_load(path.read_text()) for path in (find_conf_dir() / "optimizer").glob("*.yaml")}
 FOREIGN = sorted(name for name, config in CONFIGS.items() if not config["_target_"].startswith("optimizers."))

@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from properties import Property, make_folder, require_one_line
 
-from bench.cli import check_choices, explain, failed_to_compose, find_conf_dir
+from bench.cli.compose import find_conf_dir
+from bench.cli.explain import check_choices, explain, failed_to_compose
 from bench.errors import ConfigError, one_line
-from bench.planning import make_plan
+from bench.jobs.plan import make_plan
 
 FOLDER = make_folder("configurations")
 FIXED = ["tracker=none", "device=cpu", f"results_dir={FOLDER / 'results'}"]

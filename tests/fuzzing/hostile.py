@@ -15,7 +15,7 @@ TARGETS = [
     "math.pi", "math.sqrt", "os.system", "os.kill", "builtins.dict", "builtins.eval", "torch.nn.Linear",
     "torch.optim.SGD", "torch.optim.Optimizer", "optimizers.adam.Adam", "optimizers.muon.Muon", "pathlib.Path",
     "collections.OrderedDict", "subprocess.Popen", "no.such.Thing", "a", "", ".", "tasks.quadratic.QuadraticTask",
-    "tasks.rosenbrock.RosenbrockTask", "bench.schedules.linear", "bench.schedules.build_schedule",
+    "tasks.rosenbrock.RosenbrockTask", "bench.schedules.linear", "bench.training.components.build_schedule",
 ]  # fmt: skip
 NUMBERS = [
     0, -1, 1, 2, 3, 1.5, -0.0, 1e-320, 1e308, -1e308, float("nan"), float("inf"), float("-inf"), 10**6, 10**9, 10**12,

@@ -20,13 +20,13 @@ from hostile import damaged, mutated, usually
 from hypothesis import strategies as st
 from properties import Property, make_folder, require_one_line
 
-from bench.analysis.loading import Loaded, load
-from bench.job import run_job
-from bench.objective import objective_of
-from bench.planning import Plan, make_plan
+from bench.analysis.load import Loaded, load
+from bench.jobs.job import run_job
+from bench.jobs.objective import objective_of
+from bench.jobs.plan import Plan, make_plan
+from bench.jobs.summary import print_summary
 from bench.report import write_report
-from bench.store import Store
-from bench.tables import print_summary
+from bench.runs.store import Store
 
 ROOT = make_folder("runs")
 COLUMNS = ["train_loss", "step_seconds", "diag/<b>/x", "run", "ü"]

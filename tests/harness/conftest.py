@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from bench.cli import find_conf_dir
-from bench.planning import Plan, make_plan
+from bench.cli.compose import find_conf_dir
+from bench.jobs.plan import Plan, make_plan
 
 SMALL = {
     "quadratic": ["task=quadratic", "task.steps=100", "task.eval_every=50"],

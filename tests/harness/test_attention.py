@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.attention import JoinedAttention
+from bench.training.attention import JoinedAttention
 
 SHAPE = (3, 2, 4, 7, 5)  # trials, batch, heads, length, width
 

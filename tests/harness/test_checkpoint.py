@@ -11,15 +11,15 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from bench.cadence import Cadence, parse_cadence
-from bench.checkpoint import Checkpoint, find_checkpointed
-from bench.cli import find_conf_dir
+from bench.cli.compose import find_conf_dir
+from bench.config.cadence import Cadence, parse_cadence
 from bench.errors import ConfigError
-from bench.execution import train
-from bench.interrupt import StopSignal
-from bench.planning import Plan
-from bench.record import Record, Row
-from bench.trial import Trial
+from bench.jobs.plan import Plan
+from bench.runs.trial import Trial
+from bench.training.checkpoint import Checkpoint, find_checkpointed
+from bench.training.interrupt import StopSignal
+from bench.training.record import Record, Row
+from bench.training.train import train
 
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
@@ -49,7 +49,7 @@ def run(plan: Plan, trials: Sequence[Trial], folder: Path, stop_at: int | None =
     stop = StopSignal()
     checkpoint = Checkpoint(folder, [trial.run_id for trial in trials], Cadence(steps=40))
     task = plan.tasks.get(trials[0].config.task, "cpu")
-    return train(trials, task, [StopAt(stop_at, stop)], stop, checkpoint)
+    return train([trial.config for trial in trials], task, [StopAt(stop_at, stop)], stop, checkpoint)
 
 
 def numbers(record: Record) -> list[dict[str, float]]:

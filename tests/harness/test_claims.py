@@ -7,12 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-from bench.claims import Claims
+from bench.runs.claims import Claims
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from bench.claims import Claims
+from bench.runs.claims import Claims
 with Claims(Path(sys.argv[1])).take(["a", "b"]) as claimed:
     print(*sorted(claimed), flush=True)
     time.sleep(600)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.cli import GROUPS, find_conf_dir
+from bench.cli.compose import GROUPS, find_conf_dir
 
 Small = Callable[[str], list[str]]
 MISTAKES = {

@@ -6,13 +6,13 @@ from collections.abc import Callable
 import pytest
 from omegaconf import OmegaConf
 
-from bench.cli import find_conf_dir
-from bench.execution import train
-from bench.interrupt import StopSignal
-from bench.packing import cut_into_packs, group_by_structure
-from bench.planning import Plan
-from bench.record import Record
-from bench.trial import Trial
+from bench.cli.compose import find_conf_dir
+from bench.jobs.packing import cut_into_packs, group_by_structure
+from bench.jobs.plan import Plan
+from bench.runs.trial import Trial
+from bench.training.interrupt import StopSignal
+from bench.training.record import Record
+from bench.training.train import train
 
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
@@ -29,7 +29,7 @@ def final_losses(plan: Plan, trials: list[Trial]) -> list[float]:
 
 def train_together(plan: Plan, trials: list[Trial]) -> list[Record]:
     task = plan.tasks.get(trials[0].config.task, "cpu")
-    records = train(trials, task, [], StopSignal())
+    records = train([trial.config for trial in trials], task, [], StopSignal())
     assert all(record.status != "failed" for record in records), records[0].message
     return records
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from bench.interrupt import StopSignal
+from bench.training.interrupt import StopSignal
 
 Small = Callable[[str], list[str]]
 SEEDS = ["sweep=seeds", "sweep.axes.seed=[0,1,2,3]", "pack_size=2"]

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
-from bench.analysis.loading import load
-from bench.calibration import Calibration
+from bench.analysis.load import load
 from bench.check.__main__ import main as check_main
 from bench.errors import ConfigError, one_line, shorten
-from bench.job import run_job
-from bench.planning import Plan, make_plan
+from bench.jobs.calibration import Calibration
+from bench.jobs.job import run_job
+from bench.jobs.plan import Plan, make_plan
 from bench.report.__main__ import main as report_main
 from tasks.cifar_archive import ADMITTED, parse_batch
 from tasks.corpora import load_corpus

@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench.calibration import Calibration
-from bench.ensemble import Ensemble
-from bench.job import run_job
-from bench.planning import Plan
+from bench.jobs.calibration import Calibration
+from bench.jobs.job import run_job
+from bench.jobs.plan import Plan
+from bench.training.ensemble import Ensemble
 
 Mapping = Callable[..., dict[str, Any]]
 MakePlan = Callable[..., Plan]
@@ -58,7 +58,7 @@ def test_the_measured_pack_size_is_kept(
     made = plan(*small("mlp"), "sweep=seeds", "sweep.axes.seed=[range,0,40]")
     task = made.tasks.get(made.trials[0].config.task, "cpu")
     first = Calibration(tmp_path).pack_size(task, made.trials)
-    monkeypatch.setattr("bench.calibration.Ensemble", None)
+    monkeypatch.setattr("bench.jobs.calibration.Ensemble", None)
     assert Calibration(tmp_path).pack_size(task, made.trials) == first
     scaled = plan(*small("mlp"), "sweep=seeds", "sweep.axes.seed=[range,0,40]", "task.loss_scale=0.001")
     assert Calibration(tmp_path).pack_size(task, scaled.trials) == first, "for equality across loss scales, bit by bit"
@@ -73,7 +73,7 @@ def test_out_of_memory_halves_the_pack_and_goes_on(
                 raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes")
             super().__init__(task, trials)
 
-    monkeypatch.setattr("bench.execution.Ensemble", Tight)
+    monkeypatch.setattr("bench.training.train.Ensemble", Tight)
     composed = mapping(*small("mlp"), "task.steps=10", "sweep=seeds", "pack_size=5")
     run_job(composed)
     runs = stored(Path(composed["results_dir"])).values()

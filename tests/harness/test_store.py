@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from bench.errors import StoreError
-from bench.job import run_job
-from bench.planning import Plan
-from bench.store import Store
+from bench.jobs.job import run_job
+from bench.jobs.plan import Plan
+from bench.runs.store import Store
 
 Mapping = Callable[..., dict[str, Any]]
 MakePlan = Callable[..., Plan]

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from bench.config.sweep import expand, parse_sweep
 from bench.errors import ConfigError
-from bench.planning import Plan
-from bench.sweep import expand, parse_sweep
+from bench.jobs.plan import Plan
 
 MakePlan = Callable[..., Plan]
 SPACE = {"lr": {"low": 1e-4, "high": 1e-1, "scale": "log"}, "momentum": {"low": 0.5, "high": 1.0, "scale": "linear"}}

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.cli import find_conf_dir
-from bench.execution import train
-from bench.interrupt import StopSignal
-from bench.planning import Plan
-from bench.record import Record, first_at_target
-from tasks.corpora import bigram_loss
-from tasks.gpt_nano import GPTTask
+from bench.cli.compose import find_conf_dir
+from bench.jobs.plan import Plan
+from bench.training.interrupt import StopSignal
+from bench.training.record import Record, first_at_target
+from bench.training.train import train
+from tasks.gpt_nano import GPTTask, bigram_loss
 
 MakePlan = Callable[..., Plan]
 TASKS = sorted(file.stem for file in (find_conf_dir() / "task").glob("*.yaml"))
@@ -26,7 +25,7 @@ TUNED_LR = {"quadratic": 0.2, "rosenbrock": 0.2, "mlp": 0.01, "gpt_nano": 0.01}
 
 def train_first(plan: Plan) -> Record:
     (trial,) = plan.trials
-    (record,) = train([trial], plan.tasks.get(trial.config.task, "cpu"), [], StopSignal())
+    (record,) = train([trial.config], plan.tasks.get(trial.config.task, "cpu"), [], StopSignal())
     return record
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from bench import tracker
 from bench.errors import ConfigError
-from bench.job import run_job
-from bench.tracker import wandb_mode
+from bench.jobs import tracker
+from bench.jobs.job import run_job
+from bench.jobs.tracker import wandb_mode
 
 Mapping = Callable[..., dict[str, Any]]
 Small = Callable[[str], list[str]]

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.clock import PARTS
-from bench.execution import train
-from bench.interrupt import StopSignal
-from bench.planning import Plan
-from bench.record import Record, Row
+from bench.jobs.plan import Plan
+from bench.training.clock import PARTS
+from bench.training.interrupt import StopSignal
+from bench.training.record import Record, Row
+from bench.training.train import train
 
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
@@ -20,7 +20,7 @@ Small = Callable[[str], list[str]]
 
 def train_first(plan: Plan, stop: StopSignal | None = None) -> Record:
     trial = plan.trials[0]
-    (record,) = train([trial], plan.tasks.get(trial.config.task, "cpu"), [], stop or StopSignal())
+    (record,) = train([trial.config], plan.tasks.get(trial.config.task, "cpu"), [], stop or StopSignal())
     return record
 
 
@@ -102,7 +102,7 @@ def test_a_trial_whose_last_evaluation_fails_is_not_completed(plan: MakePlan, sm
     made = plan(*small("mlp"))
     task = made.tasks.get(made.trials[0].config.task, "cpu")
     task.num_val += 1  # the last evaluation, on the whole split, reaches for an image that is not there
-    (record,) = train(made.trials, task, [], StopSignal())
+    (record,) = train([trial.config for trial in made.trials], task, [], StopSignal())
     assert record.status == "failed"
     assert "out of range" in str(record.message) or "out of bounds" in str(record.message)
 
@@ -118,7 +118,12 @@ def test_a_stop_ends_the_trial_at_the_next_step_with_the_evaluations_so_far(plan
         def on_row(self, record: Record, row: Row) -> None:
             pass
 
-    (record,) = train(made.trials, made.tasks.get(made.trials[0].config.task, "cpu"), [StopAtThree()], stop)
+    (record,) = train(
+        [trial.config for trial in made.trials],
+        made.tasks.get(made.trials[0].config.task, "cpu"),
+        [StopAtThree()],
+        stop,
+    )
     assert record.status == "interrupted"
     assert seen == [1, 2, 3]
     assert [row["step"] for row in record.rows] == [0, 2]

@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.analysis.records import STATUSES
-from bench.execution import train
-from bench.identity import run_id
-from bench.interrupt import StopSignal
-from bench.job import run_job
-from bench.planning import Plan
-from bench.record import Record
-from bench.store import Store
+from bench.jobs.job import run_job
+from bench.jobs.plan import Plan
+from bench.runs.identity import run_id
+from bench.runs.schema import STATUSES
+from bench.runs.store import Store
+from bench.training.interrupt import StopSignal
+from bench.training.record import Record
+from bench.training.train import train
 from bench.verify.__main__ import main
 from bench.verify.folder import Checked
 from bench.verify.replay import choose
@@ -155,7 +155,7 @@ def test_runs_are_whole_however_they_ended(
     made = plan(*small("mlp"), *SHORT, "sweep=seeds", "sweep.axes.seed=[7,8]")
     store, stop = Store(made.session.results_dir), StopSignal()
     stop.number = 2
-    (interrupted,) = train(made.trials[:1], made.tasks.get(made.trials[0].config.task, "cpu"), [], stop)
+    (interrupted,) = train([made.trials[0].config], made.tasks.get(made.trials[0].config.task, "cpu"), [], stop)
     failed = Record(made.trials[1].config, status="failed", message="ValueError: no")
     for trial, record in zip(made.trials, (interrupted, failed), strict=True):
         with store.draft(trial) as draft:

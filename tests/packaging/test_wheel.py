@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import GROUPS
+from bench.cli.compose import GROUPS
 
 ROOT = Path(__file__).parents[2]
 Bench = Callable[..., subprocess.CompletedProcess[str]]
 
 SHOW_PLACES = """
-import bench.cli, optimizers.adam, tasks.base
-print(bench.cli.find_conf_dir(), optimizers.adam.__file__, tasks.base.__file__, bench.cli.__file__, sep="\\n")
+import optimizers.adam, tasks.base
+from bench.cli import compose
+print(compose.find_conf_dir(), optimizers.adam.__file__, tasks.base.__file__, compose.__file__, sep="\\n")
 """
 
 

@@ -13,7 +13,7 @@ import pytest
 import synthetic
 
 from bench.analysis.comparability import prepare
-from bench.analysis.loading import load
+from bench.analysis.load import load
 
 
 def test_rows_and_metrics_of_every_run_are_read(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ import synthetic
 
 import bench
 from bench.analysis.findings import Findings, analyse
-from bench.analysis.loading import load
+from bench.analysis.load import load
 from bench.report import write_report
 from bench.report.__main__ import main
-from bench.report.style import make_palette
+from bench.report.figures.style import make_palette
 
 
 def findings(root: Path) -> Findings:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasks.corpora import OTHER_CHARACTER, bigram_loss, build_vocabulary, encode, load_corpus
-from tasks.gpt_nano import GPTTask
+from tasks.corpora import OTHER_CHARACTER, build_vocabulary, encode, load_corpus
+from tasks.gpt_nano import GPTTask, bigram_loss
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
 

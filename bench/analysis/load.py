@@ -1,0 +1,101 @@
+"""The one module that reads files: run folders, thousands and any mixture, into two frames and a list of problems."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from bench.analysis.rows import parse_record
+from bench.errors import MAX_TEXT, clean_text
+from bench.files import METRICS_FILE, RUN_FILE, read_bytes, read_json
+from bench.runs.folders import (
+    MAX_COLUMNS,
+    MAX_METRICS_BYTES,
+    READ_ERRORS,
+    REQUIRED_METRICS,
+    explain,
+    find_folders,
+    read_metrics,
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the folders held; the columns stand in `bench.analysis`."""
+
+    runs: pd.DataFrame
+    metrics: pd.DataFrame
+    problems: pd.DataFrame
+
+
+def load(paths: Sequence[Path]) -> Loaded:
+    """Reads every run folder at or below `paths`.
+
+    Half-written folders (a name that starts with "." or ends in ".tmp") are passed over; what cannot be read, has
+    another schema version, misses a file or fails its checksum becomes a row of `problems`.
+
+    Raises:
+        ValueError: a path that does not exist.
+    """
+    for path in paths:
+        if not path.is_dir():
+            raise ValueError(f"{path} is not a folder: give folders that hold runs, e.g. results/")
+    folders = sorted({folder for path in paths for folder in find_folders(path.resolve())})
+    # Two threads: decoding leaves the interpreter's lock, and more of them only wait for each other.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        results = list(pool.map(_read_folder, folders, chunksize=64))
+    rows: list[dict[str, Any]] = []
+    tables: list[pa.Table] = []
+    problems: list[dict[str, str]] = []
+    for folder, (row, table, problem) in zip(folders, results, strict=True):
+        if row is None:
+            problems.append({"path": clean_text(_short(folder)), "problem": problem})
+            continue
+        if table is not None:
+            tables.append(table.append_column("run", pa.array(np.full(table.num_rows, len(rows), dtype=np.int32))))
+        rows.append(row | {"path": clean_text(_short(folder))})
+    runs = pd.DataFrame(rows)
+    runs.index.name = "run"
+    return Loaded(runs, _concatenate(tables), pd.DataFrame(problems, columns=["path", "problem"]))
+
+
+def _short(folder: Path) -> str:
+    text = str(folder)
+    return text if len(text) <= MAX_TEXT else "…" + text[1 - MAX_TEXT :]
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any] | None, pa.Table | None, str]:
+    """The run's row and metrics, or (None, None, why not)."""
+    try:
+        document = read_json(folder / RUN_FILE)
+        row = parse_record(document)
+        files = document.get("files")
+        digest = files.get(METRICS_FILE) if isinstance(files, dict) else None
+        # A run that failed before its first evaluation has no metrics, and is still a result.
+        if digest is None and row["status"] in ("failed", "interrupted") and not (folder / METRICS_FILE).exists():
+            return row, None, ""
+        return row, read_metrics(read_bytes(folder / METRICS_FILE, MAX_METRICS_BYTES), digest), ""
+    except READ_ERRORS as error:
+        return None, None, explain(error)
+
+
+def _concatenate(tables: list[pa.Table]) -> pd.DataFrame:
+    if not tables:
+        return pd.DataFrame({name: pd.Series(dtype=float) for name in ("run", "step", "train_loss", "val_loss")})
+    # Columns that only a stranger's file has would multiply by the number of all rows.
+    counts: dict[str, int] = {}
+    for table in tables:
+        for name in table.column_names:
+            counts[name] = counts.get(name, 0) + 1
+    kept = sorted(counts, key=lambda name: (name not in ("run", *REQUIRED_METRICS), -counts[name], name))[:MAX_COLUMNS]
+    selected = [table.select([name for name in kept if name in table.column_names]) for table in tables]
+    metrics: pd.DataFrame = pa.concat_tables(selected, promote_options="default").to_pandas()
+    for name in ("train_loss", "full_val_loss", "train_seconds"):
+        if name not in metrics:
+            metrics[name] = np.nan
+    return metrics

@@ -1,0 +1,1 @@
+"""What Hydra and the shell need: composing a configuration, explaining mistakes in it, callbacks."""

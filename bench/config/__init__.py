@@ -1,0 +1,1 @@
+"""What was asked: the configuration, validated once, and the cells of a sweep."""

@@ -1,0 +1,166 @@
+"""Short measurements before training, cached on disk: what a step costs alone, and how many trials to pack."""
+
+import hashlib
+import json
+import logging
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.config.schema import TrialConfig
+from bench.files import read_json
+from bench.jobs.packing import cost_key
+from bench.runs.environment import describe_environment
+from bench.runs.trial import Trial
+from bench.training.clock import StepClock
+from bench.training.components import Task
+from bench.training.ensemble import Ensemble
+from bench.training.learner import Learner, PlainLearner
+from bench.training.memory import is_out_of_memory
+
+log = logging.getLogger(__name__)
+NUM_WARMUP_STEPS = 3
+NUM_ALONE_STEPS = 40
+NUM_PACK_STEPS = 4
+SMALLEST_PACK, LARGEST_CPU_PACK, LARGEST_GPU_PACK = 8, 256, 4096
+GOOD_ENOUGH = 1.03  # a larger pack must be faster by this factor, for it takes more memory and ends later
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a step costs alone: median and interquartile range in seconds, over `num_steps` steps."""
+
+    seconds: float
+    spread: float
+    num_steps: int
+
+
+class Calibration:
+    """Measurements of one results folder, each taken once per cost key, machine and code.
+
+    Args:
+        folder: where they are kept as JSON, one file each.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def step_cost(self, task: Task, trial: Trial) -> StepCost:
+        """What a step of this trial costs when it trains alone; NaN where that does not fit into memory."""
+        path = self._path("alone", trial)
+        known = _read(path, {"seconds": float, "spread": float, "num_steps": int})
+        if known is None:
+            seconds = _step_seconds(lambda: PlainLearner(task, trial.config), NUM_ALONE_STEPS, trial.config.device)
+            if not seconds:
+                return StepCost(math.nan, math.nan, 0)
+            quartiles = statistics.quantiles(seconds, n=4)
+            cost = StepCost(statistics.median(seconds), quartiles[2] - quartiles[0], len(seconds))
+            known = asdict(cost)
+            _write(path, known)
+        return StepCost(**known)
+
+    def pack_size(self, task: Task, trials: Sequence[Trial]) -> tuple[int, float]:
+        """The pack size with the most trial-steps per second, and the seconds that one of its steps takes."""
+        path = self._path(f"pack-{_log2(len(trials))}", trials[0])
+        known = _read(path, {"size": int, "seconds": float})
+        if known is None:
+            size, seconds = self._measure_pack_size(task, trials)
+            known = {"size": size, "seconds": seconds}
+            _write(path, known)
+        return known["size"], known["seconds"]
+
+    def one_thread_cost(self, task: Task, trials: Sequence[Trial]) -> float:
+        """Seconds of a pack's step on one thread, over its seconds on all threads."""
+        path = self._path(f"threads-{_log2(len(trials))}", trials[0])
+        known = _read(path, {"cost": float})
+        if known is None:
+            configs, num_threads, seconds = [trial.config for trial in trials], torch.get_num_threads(), []
+            for threads in (1, num_threads):
+                torch.set_num_threads(threads)
+                seconds.append(_fastest(task, configs))
+            known = {"cost": seconds[0] / seconds[1]}
+            _write(path, known)
+        return float(known["cost"])
+
+    def _measure_pack_size(self, task: Task, trials: Sequence[Trial]) -> tuple[int, float]:
+        largest = LARGEST_GPU_PACK if trials[0].config.device.startswith("cuda") else LARGEST_CPU_PACK
+        best = (1, _fastest(task, [trials[0].config]))
+        size = min(SMALLEST_PACK, len(trials))
+        while size > 1 and math.isfinite(best[1]):
+            seconds = _fastest(task, [trial.config for trial in trials[:size]])
+            if math.isnan(seconds):
+                break
+            if size / seconds > GOOD_ENOUGH * best[0] / best[1]:
+                best = (size, seconds)
+            elif size >= 4 * best[0]:
+                break
+            if size >= min(largest, len(trials)):
+                break
+            size = min(2 * size, largest, len(trials))
+        return best
+
+    def _path(self, kind: str, trial: Trial) -> Path:
+        machine = describe_environment(trial.config.device)
+        machine = {key: value for key, value in machine.items() if key not in ("time", "git")}
+        text = repr((kind, cost_key(trial.config), trial.fingerprint, sorted(machine.items(), key=str)))
+        return self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+def _fastest(task: Task, configs: Sequence[TrialConfig]) -> float:
+    """Seconds of the fastest of a few steps of these trials together; NaN where they do not fit into memory."""
+
+    def build() -> Learner:
+        return Ensemble(task, configs) if len(configs) > 1 else PlainLearner(task, configs[0])
+
+    return min(_step_seconds(build, NUM_PACK_STEPS, configs[0].device), default=math.nan)
+
+
+def _step_seconds(build: Callable[[], Learner], num_steps: int, device_name: str) -> list[float]:
+    """Seconds of `num_steps` steps after a few to warm up, each synchronised with the device; none if memory lacks."""
+    device = torch.device(device_name)
+    clock = StepClock(device)
+    seconds = []
+    try:
+        learner = build()
+        clock.start()
+        for _ in range(NUM_WARMUP_STEPS + num_steps):
+            start = time.perf_counter()
+            learner.step(1.0, clock)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - start)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return []
+    return seconds[NUM_WARMUP_STEPS:]
+
+
+def _log2(number: int) -> int:
+    return number.bit_length() - 1
+
+
+def _read(path: Path, types: Mapping[str, type]) -> dict[str, Any] | None:
+    """A measurement kept earlier, if it is still one: exactly these figures, each finite and above zero."""
+    try:
+        known = read_json(path)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(known, dict) or {name: type(value) for name, value in known.items()} != types:
+        return None
+    return known if all(0 < value < math.inf for value in known.values()) else None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Keep a measurement; a folder that cannot be written only means measuring again."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
+    except OSError as error:
+        log.warning("a measurement could not be kept in %s: %s", path.parent, error)

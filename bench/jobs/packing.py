@@ -1,0 +1,74 @@
+"""Which trials can train together, and how they are cut into packs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from bench.config.schema import OptimizerConfig, TrialConfig
+from bench.config.targets import locate
+from bench.runs.trial import Trial
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Trials that train together as one ensemble, or a single trial.
+
+    Attributes:
+        reason: why it is a single trial that cannot be packed.
+        alone_step_seconds: what a step of its trials costs alone, where that was measured.
+    """
+
+    trials: tuple[Trial, ...]
+    reason: str | None = None
+    alone_step_seconds: float | None = None
+
+
+def structure(config: TrialConfig) -> str:
+    """The pack key: equal for trials that differ only in the seed and in float hyperparameters of the optimizer."""
+    masked = {**config.mapping, "seed": None, "optimizer": _mask_floats(config.mapping["optimizer"])}
+    return repr(sorted(masked.items()))
+
+
+def cost_key(config: TrialConfig) -> str:
+    """Equal for trials whose steps cost the same: those of one structure, and of others that differ in floats only.
+
+    Trials that are to be equal bit by bit under another `task.loss_scale` thereby train in packs of the same size.
+    """
+    return repr(_mask_floats({**config.mapping, "seed": None}))
+
+
+def _mask_floats(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return sorted((key, _mask_floats(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return [_mask_floats(item) for item in value]
+    return "float" if isinstance(value, float) else value
+
+
+def reason_alone(config: OptimizerConfig) -> str | None:
+    """Why trials of this optimizer must train one by one, or None where they can be packed."""
+    if config.needs_closure:
+        return f"{config.name} steps through a closure"
+    optimizer_class = locate(config.target, f"{config.path}._target_")
+    if not (hasattr(optimizer_class, "rule_for") and hasattr(optimizer_class, "apply_rule")):
+        return f"{optimizer_class.__name__} is not built on an update rule (optimizers.rule_optimizer)"
+    return reason_alone(config.rest) if config.rest is not None else None
+
+
+def group_by_structure(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Trials that could train together, in the order in which they were asked for."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(structure(trial.config), []).append(trial)
+    return list(groups.values())
+
+
+def cut_into_packs(trials: Sequence[Trial], pack_size: int) -> list[Pack]:
+    """Packs of at most `pack_size`, as even as possible."""
+    reason = reason_alone(trials[0].config.optimizer)
+    if reason is not None:
+        return [Pack((trial,), reason) for trial in trials]
+    num_packs = -(-len(trials) // pack_size)
+    bounds = [len(trials) * number // num_packs for number in range(num_packs + 1)]
+    return [Pack(tuple(trials[start:end])) for start, end in pairwise(bounds)]

@@ -1,0 +1,74 @@
+"""What the user sees: live progress on stderr, tables on stdout."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from bench.training.record import Record, Row
+
+REFRESH_SECONDS = 0.25  # between updates of a live bar
+PLAIN_SECONDS = 5.0  # between lines where the output is not a terminal
+
+
+class Display:
+    """Progress over all trials of a job, counted in trial-steps: a bar on a terminal, plain lines elsewhere.
+
+    Args:
+        num_trials: how many will be trained.
+        total_steps: their steps in all.
+    """
+
+    def __init__(self, num_trials: int, total_steps: int) -> None:
+        self.console = Console(stderr=True)
+        self.num_trials, self.total_steps = num_trials, total_steps
+        self.done_steps, self.shown_steps, self.num_done, self.num_diverged = 0, 0, 0, 0
+        self._started = self._shown = time.perf_counter()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal, transient=True)
+        self._bar = self.progress.add_task("", total=total_steps)
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+
+    def on_step(self, records: Sequence[Record], step: int, losses: Tensor) -> None:
+        now = time.perf_counter()
+        if now - self._shown < (REFRESH_SECONDS if self.console.is_terminal else PLAIN_SECONDS):
+            return
+        factor = records[0].rows[-1]["lr"]
+        loss = f"loss {losses.float().nanmedian().item():.4f}"
+        self._show(now, self.done_steps + step * len(records), f"{loss}  lr {factor:.2e}")
+
+    def on_row(self, record: Record, row: Row) -> None:
+        """Rows are shown in the tables."""
+
+    def trial_ended(self, run: Mapping[str, Any]) -> None:
+        """Count a stored run, wherever it was trained."""
+        self.num_done += 1
+        self.num_diverged += run["status"] == "diverged"
+        self.done_steps += run["config"]["task"]["steps"]
+        now = time.perf_counter()
+        if self.num_trials > 1 and (self.num_done == self.num_trials or now - self._shown > REFRESH_SECONDS):
+            self._show(now, self.done_steps, f"last one {run['status']}")
+
+    def _show(self, now: float, done_steps: int, detail: str) -> None:
+        self._shown = now
+        done_steps = self.shown_steps = max(done_steps, self.shown_steps)  # the trials of a pack end one by one
+        rate = done_steps / max(now - self._started, 1e-9)
+        trials = (
+            f"{self.num_done}/{self.num_trials} trials  {self.num_diverged} diverged  " if self.num_trials > 1 else ""
+        )
+        text = f"{trials}{detail}  {rate:,.0f} steps/s"
+        if self.console.is_terminal:
+            self.progress.update(self._bar, completed=done_steps, description=text)
+        else:
+            left = (self.total_steps - done_steps) / rate if rate else math.inf
+            self.console.print(f"{done_steps:,}/{self.total_steps:,} steps  {text}  {left:.0f} s left", highlight=False)

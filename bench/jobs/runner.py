@@ -1,0 +1,127 @@
+"""Training a pack and storing its runs."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bench.config.cadence import Cadence
+from bench.config.schema import SessionConfig
+from bench.jobs.packing import Pack
+from bench.jobs.tracker import open_run
+from bench.runs.claims import Claims
+from bench.runs.store import Store
+from bench.runs.trial import Trial
+from bench.training.checkpoint import CHECKPOINTS, Checkpoint, find_checkpointed
+from bench.training.components import Task
+from bench.training.interrupt import StopSignal
+from bench.training.loop import Watcher
+from bench.training.record import FINISHED, Record
+from bench.training.train import OUT_OF_MEMORY, train
+
+log = logging.getLogger(__name__)
+Run = dict[str, Any]
+WAIT_SECONDS = 1.0  # between two looks at what another process trains
+
+
+class PackRunner:
+    """Trains packs of one job and stores every trial as its own run.
+
+    Args:
+        session: where runs and checkpoints go, and what mirrors them.
+        watchers: who sees them live.
+        stop: asks for a stop at the next step.
+    """
+
+    def __init__(self, session: SessionConfig, watchers: Sequence[Watcher], stop: StopSignal) -> None:
+        self.session, self.watchers, self.stop = session, watchers, stop
+        self.store, self.claims = Store(session.results_dir), Claims(session.results_dir)
+        self.checkpoints = session.results_dir / CHECKPOINTS
+        self.waiting = False
+
+    def run(self, pack: Pack, task: Task) -> tuple[list[Run], Pack | None]:
+        """Train the trials of `pack` that no other process trains at this moment, and store them.
+
+        Returns:
+            What stands in each `run.json`, and the rest of the pack, to ask for again.
+        """
+        with self.claims.take([trial.run_id for trial in pack.trials]) as claimed:
+            mine = tuple(trial for trial in pack.trials if trial.run_id in claimed)
+            runs = self._run_claimed(replace(pack, trials=mine), task) if mine else []
+        others = tuple(trial for trial in pack.trials if trial.run_id not in claimed)
+        if others and not mine:
+            self._wait()
+        return runs, replace(pack, trials=others) if others else None
+
+    def _wait(self) -> None:
+        if not self.waiting:
+            log.warning("waiting for trials that another process is training")
+        self.waiting = True
+        end = time.monotonic() + WAIT_SECONDS
+        while self.stop.number is None and time.monotonic() < end:
+            time.sleep(0.1)
+
+    def _run_claimed(self, pack: Pack, task: Task) -> list[Run]:
+        """Train what nobody has finished since the plan was made. A checkpoint goes on with all the trials it has."""
+        checkpoint = self._checkpoint(pack.trials)
+        if self.session.force:
+            found: list[Run] = []
+            if checkpoint is not None:
+                checkpoint.remove()
+        else:
+            found = [run for run in map(self.store.find_finished, pack.trials) if run is not None]
+        done = {run["run_id"] for run in found}
+        missing = tuple(trial for trial in pack.trials if trial.run_id not in done)
+        if missing and (checkpoint is None or not checkpoint.path.exists()):
+            pack = replace(pack, trials=missing)
+        trained = self._train_and_store(pack, missing, task) if missing else []
+        if all(run["status"] in FINISHED for run in trained):
+            self._forget([trial.run_id for trial in pack.trials])
+        return found + trained
+
+    def _train_and_store(self, pack: Pack, missing: Sequence[Trial], task: Task) -> list[Run]:
+        if len(pack.trials) == 1:
+            return [self._run_alone(pack.trials[0], task)]
+        run_ids = [trial.run_id for trial in pack.trials]
+        records = dict(zip(run_ids, self._train(pack.trials, task), strict=True))
+        return [self._store_packed(trial, records[trial.run_id], pack.alone_step_seconds) for trial in missing]
+
+    def _run_alone(self, trial: Trial, task: Task) -> Run:
+        """One trial, mirrored live."""
+        with self.store.draft(trial) as draft:
+            mirror = open_run(self.session.tracker, trial, draft)
+            watchers = [*self.watchers, mirror] if mirror else self.watchers
+            (record,) = train([trial.config], task, watchers, self.stop, self._checkpoint([trial]))
+            if mirror:
+                mirror.finish(record.summary(), record.status)
+            return self.store.save(trial, record, draft)
+
+    def _train(self, trials: Sequence[Trial], task: Task) -> list[Record]:
+        """Train trials as one ensemble; where memory does not suffice, half of them at a time."""
+        records = train([trial.config for trial in trials], task, self.watchers, self.stop, self._checkpoint(trials))
+        if len(trials) == 1 or not any(record.message == OUT_OF_MEMORY for record in records):
+            return records
+        half = (len(trials) + 1) // 2
+        log.warning("a pack of %d trials does not fit into memory: going on with packs of %d", len(trials), half)
+        return self._train(trials[:half], task) + self._train(trials[half:], task)
+
+    def _store_packed(self, trial: Trial, record: Record, alone_step_seconds: float | None) -> Run:
+        """One trial of a pack, mirrored in bulk now that the pack is done."""
+        record.alone_step_seconds = alone_step_seconds
+        with self.store.draft(trial) as draft:
+            mirror = open_run(self.session.tracker, trial, draft)
+            if mirror:
+                for row in record.rows:
+                    mirror.on_row(record, row)
+                mirror.finish(record.summary(), record.status)
+            return self.store.save(trial, record, draft)
+
+    def _checkpoint(self, trials: Sequence[Trial]) -> Checkpoint | None:
+        cadence = self.session.checkpoint_every
+        return None if cadence is None else Checkpoint(self.checkpoints, [t.run_id for t in trials], cadence)
+
+    def _forget(self, run_ids: Sequence[str]) -> None:
+        """Remove the checkpoints of trials that are stored now."""
+        for own in find_checkpointed(self.checkpoints, run_ids):
+            Checkpoint(self.checkpoints, own, Cadence()).remove()

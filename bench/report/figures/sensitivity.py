@@ -1,0 +1,143 @@
+"""U-curves: final loss against every swept hyperparameter, and how wide each curve is flat."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bench.analysis.epsilon import EPS, LR
+from bench.analysis.findings import Findings
+from bench.analysis.frames import each, groups
+from bench.analysis.sensitivity import is_log_key
+from bench.report.figures.style import (
+    INK,
+    MAX_LINES,
+    MUTED,
+    WIDTH,
+    Palette,
+    Picture,
+    legend_below,
+    log_axis,
+    panels,
+    plain_axis,
+    short,
+    span,
+)
+
+MAX_KEYS = 6
+MAX_BARS = 48
+NUM_POINTS_ON_A_LINE = 24
+
+
+def draw_sensitivity(found: Findings, palette: Palette) -> list[Picture]:
+    """One picture for each swept key but eps (which has its own), lr first, and the flat widths."""
+    keys = sorted(set(found.responses["key"]) - {EPS}, key=lambda key: (key != LR, key))
+    pictures = [_draw_key(found, palette, key) for key in keys[:MAX_KEYS]]
+    return [*pictures, *_draw_widths(found, palette)]
+
+
+def _draw_key(found: Findings, palette: Palette, key: str) -> Picture:
+    curves = found.responses[found.responses["key"] == key]
+    settings = [s for s in found.settings["setting"] if (curves["setting"] == s).any()]
+    figure, axes = panels(settings, columns=2 if len(settings) in (2, 4) else 3)
+    log = is_log_key(list(curves["value"]))
+    for axis, setting in zip(axes, settings, strict=False):
+        mine = curves[curves["setting"] == setting]
+        for (optimizer, _), curve in list(groups(mine, ["optimizer", "sweep"]))[:MAX_LINES]:
+            draw_response(axis, curve, palette, optimizer, log=log)
+        limit_losses(axis, mine["loss"])
+        if log:
+            log_axis(axis, "x")
+        else:
+            plain_axis(axis, "x")
+        axis.set_xlabel(short(key.removeprefix("optimizer.")))
+    axes[0].set_ylabel("final validation loss")
+    cross = Line2D([], [], color=MUTED, marker="x", ls="", label="diverged")
+    legend_below(figure, palette, sorted(curves["optimizer"].unique())[:MAX_LINES],
+                 extra=[cross] if np.isinf(curves["loss"]).any() else [])  # fmt: skip
+    seeds = curves["num_seeds"]
+    name = key.removeprefix("optimizer.")
+    caption = (
+        f"Median over seeds (n = {span(seeds)}), all other keys tuned anew at each value; band: "
+        "quartiles; star: the best. Where every value was drawn once (a random search) each dot is one trial. Crosses "
+        "at the top: diverged."
+    )
+    slug = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:40]
+    return Picture(f"sensitivity_{slug}", f"Sensitivity to {short(name)}", caption, figure)
+
+
+def draw_response(axis: Axes, curve: pd.DataFrame, palette: Palette, optimizer: str, *, log: bool) -> None:
+    """One optimizer's response: a line with a band on a grid, dots where values were drawn, crosses for diverged."""
+    curve = curve.sort_values("value")
+    if log:
+        # Zero has no place on a log axis: it stands a decade to the left of the smallest value.
+        smallest = curve.loc[curve["value"] > 0, "value"].min()
+        curve = curve.assign(value=curve["value"].where(curve["value"] > 0, smallest / 10))
+    finite = curve[np.isfinite(curve["loss"])]
+    drawn = len(curve) > NUM_POINTS_ON_A_LINE or (
+        curve["num_seeds"].max() == 1 and curve["fixed_loss"].notna().sum() <= 1
+    )
+    style = palette.line(optimizer) | ({"linestyle": ""} if drawn else {})
+    axis.plot(finite["value"], finite["loss"], marker=palette.marker(optimizer), alpha=0.75 if drawn else 1.0, **style)
+    if not drawn:
+        band = finite[np.isfinite(finite["low"]) & np.isfinite(finite["high"])]
+        axis.fill_between(band["value"], band["low"], band["high"], color=palette.color(optimizer), alpha=0.15, lw=0)
+    if len(finite):
+        best = finite.loc[finite["loss"].idxmin()]
+        axis.plot(best["value"], best["loss"], marker="*", ms=13, color=palette.color(optimizer), mec="white", mew=0.8,
+                  zorder=5)  # fmt: skip
+    lost = curve[np.isinf(curve["loss"])]
+    crosses = axis.plot(lost["value"], np.full(len(lost), 0.97), "x", color=palette.color(optimizer), ms=6, mew=1.6,
+                        transform=axis.get_xaxis_transform(), clip_on=False)  # fmt: skip
+    # Its mixed coordinates confuse the layout.
+    crosses[0].set_in_layout(False)
+
+
+def limit_losses(axis: Axes, losses: pd.Series) -> None:
+    """A log axis where losses span more than a factor of three."""
+    finite = losses[np.isfinite(losses)]
+    if len(finite) and finite.min() > 0 and finite.max() > 3 * finite.min():
+        log_axis(axis, "y")
+    else:
+        plain_axis(axis, "y")
+
+
+def _draw_widths(found: Findings, palette: Palette) -> list[Picture]:
+    widths = found.flat_widths[(found.flat_widths["unit"] == "decades") & found.flat_widths["width"].notna()]
+    keys = sorted(widths["key"].unique(), key=lambda key: (key != EPS, key != LR, key))[:3]
+    widths = widths[widths["key"].isin(keys)]
+    if widths.empty:
+        return []
+    counts = [int((widths["key"] == key).sum()) for key in keys]
+    figure = Figure(figsize=(WIDTH, min(0.27 * max(counts) + 1.5, 13)), layout="constrained")
+    axes = figure.subplots(1, len(keys), squeeze=False)[0]
+    for axis, key in zip(axes, keys, strict=True):
+        _draw_width_panel(axis, widths[widths["key"] == key].head(MAX_BARS), palette)
+        axis.set_title(f"{short(key.removeprefix('optimizer.'))}")
+    caption = (
+        "Decades that a key can move around its best value, all others tuned anew, before the median final loss "
+        "worsens by more than 5 % of the lowest loss of the setting. Arrow and ≥: flat to the end of the grid, so the "
+        "width is a lower bound."
+    )
+    return [Picture("flat_widths", "How wide is the flat region?", caption, figure)]
+
+
+def _draw_width_panel(axis: Axes, widths: pd.DataFrame, palette: Palette) -> None:
+    labels = []
+    for y, row in enumerate(each(widths)):
+        color, is_open = palette.color(row.optimizer), row.open_low or row.open_high
+        axis.barh(-y, row.width, height=0.62, color=color, alpha=0.85)
+        text = f"{'≥ ' if is_open else ''}{row.width:.1f}"
+        axis.annotate(text, (row.width, -y), xytext=(12 if is_open else 5, 0), textcoords="offset points", va="center",
+                      fontsize=8.5, color=INK)  # fmt: skip
+        if is_open:
+            axis.plot(row.width, -y, marker=">", color=color, ms=7, clip_on=False)
+        labels.append(f"{short(row.optimizer, 18)} · {short(row.setting, 30)}")
+    axis.set_yticks([-y for y in range(len(labels))], labels, color=INK)
+    axis.grid(visible=False, axis="y")
+    axis.grid(visible=True, axis="x")
+    axis.margins(x=0.18)
+    axis.set_xlim(left=0)
+    plain_axis(axis, "x")
+    axis.set_xlabel("flat width (decades)")

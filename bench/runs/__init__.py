@@ -1,0 +1,1 @@
+"""What is stored: the run, its folder, its identity, and who is working on it."""

@@ -1,0 +1,1 @@
+"""One loop, two learners: training a trial or a pack of them, with checkpoints and a clock."""

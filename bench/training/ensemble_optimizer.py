@@ -1,0 +1,230 @@
+"""The optimizers of K trials as one: the very same update rules on buffers with a leading axis K.
+
+Element-wise rules take the buffers as they are, with hyperparameters that broadcast; all others run under `vmap`.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from bench.training.probes import Probe
+from bench.training.routing import RoutedOptimizer
+
+Params = Mapping[str, nn.Parameter]
+
+
+class Rule(Protocol):
+    """What the harness asks of an update rule: see `optimizers.rule.Rule`."""
+
+    layout: str
+    init_state: Callable[[Tensor], Mapping[str, Tensor]]
+
+
+class EnsembleOptimizer:
+    """Parameters, gradients and optimizer state of K trials, and the step that updates them.
+
+    Args:
+        optimizers: one per trial, of one structure; they tell rules, groups and hyperparameters.
+        params: each trial's parameters by name, with their initial values.
+
+    Attributes:
+        params: the stacked parameters by name, leaves of autograd, each `[K, *shape]`.
+    """
+
+    def __init__(self, optimizers: Sequence[RoutedOptimizer], params: Sequence[Params]) -> None:
+        self.num_steps = 0
+        self.buckets = list(_lay_out(optimizers, params))
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        return {name: leaf for bucket in self.buckets for name, leaf in bucket.leaves.items()}
+
+    def backward(self, loss: Tensor) -> None:
+        """Fill the gradients of all trials from a scalar that is a sum over them."""
+        leaves = [leaf for bucket in self.buckets for leaf in bucket.leaves.values()]
+        views = [view for bucket in self.buckets for view in bucket.grad_views]
+        torch._foreach_copy_(views, torch.autograd.grad(loss, leaves))
+
+    def clip(self, max_norm: float) -> None:
+        """Scale every trial's gradients so that their joint norm is at most `max_norm`."""
+        norms = torch.stack([torch.linalg.vector_norm(bucket.grad.flatten(1), dim=1) for bucket in self.buckets])
+        factor = (max_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
+        for bucket in self.buckets:
+            bucket.grad.flatten(1).mul_(factor[:, None])
+
+    @torch.no_grad()
+    def step(self, lr_factor: float) -> None:
+        self.num_steps += 1
+        for bucket in self.buckets:
+            bucket.step(lr_factor, self.num_steps)
+
+    def keep(self, positions: Tensor) -> None:
+        """Go on with the trials at `positions`, an int64 tensor."""
+        for bucket in self.buckets:
+            bucket.keep(positions)
+
+    def probes(self, labels: Mapping[str, str], before: Mapping[str, Tensor]) -> Iterator[Probe]:
+        """Every parameter around the last step, from `before` to now."""
+        for bucket in self.buckets:
+            numbers = bucket.numbers
+            missing = torch.full_like(numbers["lr"], math.nan)
+            has_eps = "eps" in numbers and "exp_avg_sq" in bucket.state_names
+            seconds = bucket.views(bucket.state[bucket.state_names.index("exp_avg_sq")]) if has_eps else None
+            for position, (name, leaf) in enumerate(bucket.leaves.items()):
+                yield Probe(
+                    label=labels[name],
+                    change=leaf.detach() - before[name],
+                    lr=bucket.last_lr,
+                    exp_avg_sq=None if seconds is None else seconds[position],
+                    beta2=numbers["betas"][1] if seconds is not None else missing,
+                    eps=numbers["eps"] if seconds is not None else missing,
+                    num_steps=self.num_steps,
+                )
+
+    def state(self) -> dict[str, Any]:
+        """Parameters and optimizer state of all trials."""
+        return {"num_steps": self.num_steps, "buckets": [bucket.buffers for bucket in self.buckets]}
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.num_steps = state["num_steps"]
+        for bucket, buffers in zip(self.buckets, state["buckets"], strict=True):
+            torch._foreach_copy_(bucket.buffers, buffers)
+
+    def state_bytes(self) -> int:
+        """Bytes of state per trial."""
+        states = (state for bucket in self.buckets for state in bucket.state)
+        return sum(state[0].numel() * state.element_size() for state in states)
+
+
+class _Bucket:
+    """Parameters that share one call of one rule.
+
+    Args:
+        apply_rule: applies a rule to one trial's tensors.
+        rule: the rule.
+        groups: the parameter group of each trial, for its hyperparameters.
+        shapes: each parameter's shape by name, without K.
+        values: each trial's parameters, in the order of `shapes`, in the shape in which the rule sees them.
+    """
+
+    def __init__(
+        self,
+        apply_rule: Callable[..., None],
+        rule: Rule,
+        groups: Sequence[Mapping[str, Any]],
+        shapes: Mapping[str, torch.Size],
+        values: Sequence[Sequence[Tensor]],
+    ) -> None:
+        self.apply_rule, self.rule, self.shapes = apply_rule, rule, shapes
+        self.state_names = list(rule.init_state(values[0][0]))
+        states = [[list(rule.init_state(param).values()) for param in own] for own in values]
+        self.param = self._join(values)
+        self.state = [self._join([[s[i] for s in own] for own in states]) for i in range(len(states[0][0]))]
+        self.options, self.numbers = _stack_hyperparameters(groups, self.param.device)
+        self.last_lr = self.numbers["lr"]
+        self._make_leaves()
+
+    def _join(self, tensors: Sequence[Sequence[Tensor]]) -> Tensor:
+        """One buffer [K, ...] of the rule's layout from K lists of tensors."""
+        if self.rule.layout == "flat":
+            return torch.stack([torch.cat([tensor.reshape(-1) for tensor in own]) for own in tensors])
+        if self.rule.layout == "stack":
+            return torch.stack([torch.stack(list(own)) for own in tensors])
+        return torch.stack([own[0] for own in tensors])
+
+    def _make_leaves(self) -> None:
+        """Views of the buffers in the model's shapes."""
+        self.grad = torch.empty_like(self.param)
+        self.grad_views = self.views(self.grad)
+        views = zip(self.shapes, self.views(self.param), strict=True)
+        self.leaves = {name: view.detach().requires_grad_() for name, view in views}
+
+    @property
+    def buffers(self) -> list[Tensor]:
+        """All that changes from step to step, each [K, ...]: the parameters and the rule's state."""
+        return [self.param, *self.state]
+
+    def views(self, buffer: Tensor) -> list[Tensor]:
+        shapes = self.shapes.values()
+        pieces: Sequence[Tensor] = [buffer]
+        if self.rule.layout == "flat":
+            pieces = torch.split(buffer, [shape.numel() for shape in shapes], dim=1)
+        elif self.rule.layout == "stack":
+            pieces = buffer.unbind(dim=1)
+        return [piece.view(len(buffer), *shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+    def step(self, lr_factor: float, num_steps: int) -> None:
+        def apply(param: Tensor, grad: Tensor, state: list[Tensor], numbers: Mapping[str, Any]) -> Tensor:
+            self.apply_rule(self.rule, param, grad, state, {**self.options, **numbers}, num_steps)
+            return param
+
+        self.last_lr = self.numbers["lr"] * lr_factor
+        numbers = {**self.numbers, "lr": self.last_lr}
+        if self.rule.layout == "flat":  # a trial is a row; vmap would need more kernels for the same
+            apply(self.param, self.grad, self.state, tree_map(lambda number: number[:, None], numbers))
+        else:
+            torch.vmap(apply)(self.param, self.grad, self.state, numbers)
+
+    def keep(self, positions: Tensor) -> None:
+        self.param = self.param[positions]
+        self.state = [state[positions] for state in self.state]
+        self.numbers = {name: _select(value, positions) for name, value in self.numbers.items()}
+        self.last_lr = self.last_lr[positions]
+        self._make_leaves()
+
+
+def _lay_out(optimizers: Sequence[RoutedOptimizer], params: Sequence[Params]) -> Iterator[_Bucket]:
+    """Buckets of parameters with the same optimizer, group and rule, and for stacks the same shape."""
+    for position, route in enumerate(optimizers[0].routes):
+        routes = [optimizer.routes[position] for optimizer in optimizers]
+        optimizer: Any = route.optimizer
+        for number, group in enumerate(optimizer.param_groups):
+            groups = [own.optimizer.param_groups[number] for own in routes]
+            rules: list[Rule] = []
+
+            def sort_key(index: int, group: Any = group, optimizer: Any = optimizer, rules: Any = rules) -> Any:
+                rule = optimizer.rule_for(group["params"][index], group)
+                if rule not in rules:
+                    rules.append(rule)
+                shape = tuple(group["params"][index].shape) if rule.layout == "stack" else ()
+                return rules.index(rule), shape, index if rule.layout == "single" else 0
+
+            for key, members in groupby(sorted(range(len(group["params"])), key=sort_key), key=sort_key):
+                indices = list(members)
+                names = [route.names[id(group["params"][index])] for index in indices]
+                shapes = {name: params[0][name].shape for name in names}
+                values = [[own["params"][index].detach() for index in indices] for own in groups]
+                yield _Bucket(optimizer.apply_rule, rules[key[0]], groups, shapes, values)
+
+
+def _stack_hyperparameters(
+    groups: Sequence[Mapping[str, Any]], device: torch.device
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A group's options that all trials share, and its numbers as float64 tensors [K].
+
+    float64 keeps bias corrections as exact as they are with Python's numbers.
+    """
+    options: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
+    for name in groups[0].keys() - {"params"}:
+        values = [group[name] for group in groups]
+        if name == "weight_decay" and not any(values):
+            options[name] = 0.0  # lets the rule skip the decay
+        elif isinstance(values[0], float):
+            numbers[name] = torch.tensor(values, dtype=torch.float64, device=device)
+        elif isinstance(values[0], tuple) and all(isinstance(item, float) for item in values[0]):
+            columns = zip(*values, strict=True)
+            numbers[name] = tuple(torch.tensor(column, dtype=torch.float64, device=device) for column in columns)
+        else:
+            options[name] = values[0]
+    return options, numbers
+
+
+def _select(value: Any, positions: Tensor) -> Any:
+    return tuple(item[positions] for item in value) if isinstance(value, tuple) else value[positions]

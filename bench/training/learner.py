@@ -1,0 +1,158 @@
+"""One trial in training the usual way: module, backward, optimizer step. `ensemble.Ensemble` trains K as one."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from bench.config.schema import TrialConfig
+from bench.training.clock import StepClock
+from bench.training.components import Task
+from bench.training.probes import diagnose
+from bench.training.routing import RoutedOptimizer
+from bench.training.seeds import make_generator
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+
+
+class Learner(Protocol):
+    """K >= 1 trials that take their steps together; the training loop knows nothing more of them.
+
+    Losses and metrics are unscaled, with one entry per living trial ([K]).
+    """
+
+    num_parameters: int
+
+    def step(self, lr_factor: float, clock: StepClock) -> Tensor:
+        """One step of every trial, its parts told to `clock`. Returns the training losses before it, [K]."""
+
+    def evaluate(self, *, full: bool) -> Mapping[str, Tensor]:
+        """Validation metrics, each [K]: on the task's fixed subset, or on everything."""
+
+    def diagnose(self) -> Mapping[str, Tensor]:
+        """Where eps reshaped the last step, each [K]; see `bench.training.probes`. Only if the trials ask for it."""
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Go on with the trials at these positions only."""
+
+    def state_bytes(self) -> int:
+        """Bytes of optimizer state per trial."""
+
+    def state(self) -> dict[str, Any]:
+        """Parameters, optimizer state and random states, as tensors and plain values."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned in a learner of the same trials."""
+
+
+def build_model(task: Task, trial: TrialConfig) -> nn.Module:
+    """The trial's model with its initial weights, in the trial's precision."""
+    model = task.build_model(make_generator(trial.seed, trial.task.name, "init"))
+    return model.to(DTYPES[trial.precision])
+
+
+def autocast(trial: TrialConfig) -> AbstractContextManager[Any]:
+    """Mixed precision for forward passes where the trial asks for bfloat16."""
+    if trial.precision != "bfloat16":
+        return nullcontext()
+    return torch.autocast(torch.device(trial.device).type, dtype=torch.bfloat16)
+
+
+class PlainLearner:
+    """One trial with its own module and any torch optimizer."""
+
+    def __init__(self, task: Task, trial: TrialConfig) -> None:
+        torch.manual_seed(make_generator(trial.seed, trial.task.name, "global").initial_seed())
+        self.task, self.trial = task, trial
+        self.model = build_model(task, trial)
+        self.params = dict(self.model.named_parameters())
+        self.num_parameters = sum(param.numel() for param in self.params.values())
+        self.optimizer = RoutedOptimizer(trial.optimizer, self.params, task.param_labels(self.model))
+        self.generator = make_generator(trial.seed, trial.task.name, "data")
+        self.before: dict[str, Tensor] = {}
+        self.on_cuda = torch.device(trial.device).type == "cuda"
+
+    def step(self, lr_factor: float, clock: StepClock) -> Tensor:
+        batch = self.task.batch("train", self.task.sample(self.generator))
+        self.optimizer.set_lr_factor(lr_factor)
+        if self.trial.diagnostics:
+            self.before = {name: param.detach().clone() for name, param in self.params.items()}
+        clock.lap("data")
+        loss = self._step_with_closure(batch, clock) if self.optimizer.needs_closure else self._step(batch, clock)
+        return loss.detach().reshape(1)
+
+    def _step(self, batch: Any, clock: StepClock) -> Tensor:
+        self.model.zero_grad(set_to_none=True)
+        loss = self._forward(batch)
+        clock.lap("forward")
+        self._backward(loss)
+        clock.lap("backward")
+        self._clip()
+        self.optimizer.step()
+        clock.lap("optimizer")
+        return loss
+
+    def _step_with_closure(self, batch: Any, clock: StepClock) -> Tensor:
+        """The optimizer itself calls for forward and backward passes, as often as it likes: all of it is its time."""
+        losses: list[Tensor] = []
+
+        def closure() -> Tensor:
+            self.model.zero_grad(set_to_none=True)
+            loss = self._forward(batch)
+            self._backward(loss)
+            self._clip()
+            losses.append(loss.detach())
+            return loss
+
+        self.optimizer.step(closure)
+        clock.lap("optimizer")
+        return losses[0]
+
+    def _forward(self, batch: Any) -> Tensor:
+        with autocast(self.trial):
+            return self.task.loss(self.model, batch)
+
+    def _backward(self, loss: Tensor) -> None:
+        scale = self.trial.task.loss_scale
+        (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]
+
+    def _clip(self) -> None:
+        """Clip the norm that the gradients of the unscaled loss have."""
+        if self.trial.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.params.values(), self.trial.clip_norm * self.trial.task.loss_scale)
+
+    @torch.no_grad()
+    def evaluate(self, *, full: bool) -> Mapping[str, Tensor]:
+        self.optimizer.set_mode("eval")
+        with autocast(self.trial):
+            metrics = self.task.evaluate(self.model, full=full)
+        self.optimizer.set_mode("train")
+        return {name: value.reshape(1) for name, value in metrics.items()}
+
+    def diagnose(self) -> Mapping[str, Tensor]:
+        return diagnose(self.optimizer.probes(self.task.param_labels(self.model), self.before))
+
+    def keep(self, positions: Sequence[int]) -> None:
+        assert list(positions) == [0], "a single trial either goes on or ends"
+
+    def state_bytes(self) -> int:
+        return self.optimizer.state_bytes()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state(),
+            "data": self.generator.get_state(),
+            "global": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.trial.device) if self.on_cuda else None,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.restore(state["optimizer"])
+        self.generator.set_state(state["data"])
+        torch.set_rng_state(state["global"])
+        if self.on_cuda:
+            torch.cuda.set_rng_state(state["cuda"], self.trial.device)

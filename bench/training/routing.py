@@ -1,0 +1,157 @@
+"""From an optimizer's configuration to torch optimizers over one model: which rule gets which parameter.
+
+A rule with `labels` gets the parameters of these labels as matrices (convolution weights seen as [out, in * kh * kw]),
+its `rest` gets all others. Vectors (biases, gains) are never decayed.
+"""
+
+import inspect
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+
+from bench.config.schema import OptimizerConfig
+from bench.config.targets import bind_options, locate, signature_text
+from bench.errors import ConfigError
+from bench.training.probes import Probe
+
+
+@dataclass(frozen=True)
+class Route:
+    """One torch optimizer and the names of its parameters, by the id of the tensor that it was given."""
+
+    optimizer: torch.optim.Optimizer
+    names: Mapping[int, str]
+
+
+class RoutedOptimizer:
+    """All optimizers of one model, stepped together.
+
+    Args:
+        config: the optimizer and, where it has labels, its `rest`.
+        params: the model's parameters by name.
+        labels: the label of every parameter, by name.
+
+    Raises:
+        ConfigError: a class that cannot be imported, an option that it refuses.
+    """
+
+    def __init__(self, config: OptimizerConfig, params: Mapping[str, nn.Parameter], labels: Mapping[str, str]) -> None:
+        self.needs_closure = config.needs_closure
+        self._views: list[tuple[nn.Parameter, nn.Parameter]] = []
+        self.routes: list[Route] = []
+        left = dict(params)
+        current: OptimizerConfig | None = config
+        while current is not None and left:
+            mine = {name: p for name, p in left.items() if not current.labels or labels[name] in current.labels}
+            left = {name: p for name, p in left.items() if name not in mine}
+            if mine:
+                as_matrices = {name: self._as_matrix(p) if current.labels else p for name, p in mine.items()}
+                self.routes.append(_build_route(current, as_matrices, labels))
+            current = current.rest
+        self._base_lrs = [[float(group["lr"]) for group in route.optimizer.param_groups] for route in self.routes]
+
+    def _as_matrix(self, param: nn.Parameter) -> nn.Parameter:
+        """A 2-D parameter on the same storage; its gradient is set from the original's before every step."""
+        if param.ndim <= 2:
+            return param
+        view = nn.Parameter(param.detach().view(param.shape[0], -1))
+        self._views.append((param, view))
+        return view
+
+    def set_lr_factor(self, factor: float) -> None:
+        """Set every group's lr to `factor` times its configured value."""
+        for route, lrs in zip(self.routes, self._base_lrs, strict=True):
+            for group, lr in zip(route.optimizer.param_groups, lrs, strict=True):
+                group["lr"] = lr * factor
+
+    def step(self, closure: Any = None) -> None:
+        for param, view in self._views:
+            view.grad = None if param.grad is None else param.grad.view(view.shape)
+        for route in self.routes:
+            route.optimizer.step(closure) if self.needs_closure else route.optimizer.step()
+
+    def set_mode(self, mode: str) -> None:
+        """Tell optimizers that keep two sets of weights (schedule-free) whether they `train` or `eval`."""
+        for route in self.routes:
+            switch = getattr(route.optimizer, mode, None)
+            if callable(switch):
+                switch()
+
+    def probes(self, labels: Mapping[str, str], before: Mapping[str, Tensor]) -> Iterator[Probe]:
+        """Every parameter around the last step, from `before` to now, as an ensemble of one."""
+        for route in self.routes:
+            for group in route.optimizer.param_groups:
+                for param in group["params"]:
+                    name, state = route.names[id(param)], route.optimizer.state[param]
+                    second = state.get("exp_avg_sq") if "eps" in group else None
+                    yield Probe(
+                        label=labels[name],
+                        change=(param.detach().flatten() - before[name].flatten())[None],
+                        lr=torch.tensor([group["lr"]], dtype=torch.float64),
+                        exp_avg_sq=None if second is None else second[None],
+                        beta2=torch.tensor([group.get("betas", (math.nan, math.nan))[1]], dtype=torch.float64),
+                        eps=torch.tensor([group.get("eps", math.nan)], dtype=torch.float64),
+                        num_steps=int(state["step"]),
+                    )
+
+    def state(self) -> list[dict[str, Any]]:
+        """The `state_dict` of every optimizer."""
+        return [route.optimizer.state_dict() for route in self.routes]
+
+    def restore(self, states: Sequence[dict[str, Any]]) -> None:
+        for route, state in zip(self.routes, states, strict=True):
+            route.optimizer.load_state_dict(state)
+
+    def state_bytes(self) -> int:
+        """Bytes of all state tensors."""
+        leaves, _ = tree_flatten([dict(route.optimizer.state) for route in self.routes])
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def check_optimizer(config: OptimizerConfig) -> None:
+    """Build the optimizer on a throw-away matrix, so that what it refuses is told before any training."""
+    param = nn.Parameter(torch.zeros(2, 2))
+    _build_route(config, {"param": param}, {"param": "matrix"})
+    if config.rest is not None:
+        check_optimizer(config.rest)
+
+
+def find_optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]:
+    """The class that a configuration names. Raises ConfigError if there is none, or if it lacks one of the options."""
+    optimizer_class = locate(config.target, f"{config.path}._target_")
+    if not (inspect.isclass(optimizer_class) and issubclass(optimizer_class, torch.optim.Optimizer)):
+        raise ConfigError(f"{config.path}._target_", config.target, "expected a subclass of torch.optim.Optimizer")
+    bind_options(optimizer_class, config.hyperparameters, config.path)
+    return optimizer_class
+
+
+def _build_route(config: OptimizerConfig, params: Mapping[str, nn.Parameter], labels: Mapping[str, str]) -> Route:
+    optimizer_class = find_optimizer_class(config)
+    decayed = [param for name, param in params.items() if labels[name] != "vector"]
+    vectors = [param for name, param in params.items() if labels[name] == "vector"]
+    groups: list[dict[str, Any]] = [{"params": decayed}]
+    if "weight_decay" in config.hyperparameters:
+        groups.append({"params": vectors, "weight_decay": 0.0})
+    else:
+        groups[0]["params"] = list(params.values())
+    try:
+        optimizer = optimizer_class([group for group in groups if group["params"]], **config.hyperparameters)
+    except Exception as error:  # foreign code: whatever it raises is told in one line
+        raise _refusal(config, optimizer_class, str(error)) from error
+    return Route(optimizer, {id(param): name for name, param in params.items()})
+
+
+def _refusal(config: OptimizerConfig, optimizer_class: type, text: str) -> ConfigError:
+    """Our own errors begin with the option that is wrong; any other is told with the signature."""
+    name = re.split(r"[=\[]", text, maxsplit=1)[0]
+    if name in config.hyperparameters:
+        return ConfigError.of_line(f"{config.path}.{text}")
+    allowed = f"{optimizer_class.__name__} refuses its options: {text}; signature: {signature_text(optimizer_class)}"
+    return ConfigError(config.path, config.name, allowed)
