@@ -5,7 +5,18 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.rule import Betas, Rule, Scalar, bias_correction, cast, check_at_least, check_betas, ema_, zeros_state
+from optimizers.rule import (
+    Betas,
+    Rule,
+    Scalar,
+    bias_correction,
+    cast,
+    check_at_least,
+    check_betas,
+    ema_,
+    normalize,
+    zeros_state,
+)
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -51,10 +62,7 @@ def calculate_adam_update(
     if nesterov:
         ahead = beta1 * correction1 / bias_correction(beta1, step + 1, correct_bias)
         numerator = (exp_avg * cast(ahead, grad)).add_(grad * cast(1 - beta1, grad))
-    # The correction of m, moved into the denominator, costs no pass over the data; nor does a second buffer.
-    denominator = exp_avg_sq.sqrt().mul_(cast(correction1 / correction2**0.5, exp_avg_sq))
-    denominator.add_(cast(correction1 * eps, exp_avg_sq))
-    return denominator.reciprocal_().mul_(numerator)
+    return normalize(numerator, exp_avg_sq, eps, correction1, correction2)
 
 
 class Adam(RuleOptimizer):

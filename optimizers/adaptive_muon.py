@@ -39,8 +39,8 @@ def calculate_adaptive_muon_update(
     Args:
         grad: gradient `[..., rows, cols]`; left unchanged.
         momentum_buffer: momentum, the shape of `grad`; changed in place.
-        moment2_buffer: second moment, the shape of `grad` (adamuon), of a row or a column (normuon), or `[...]`, one
-            number per matrix (namo); changed in place.
+        moment2_buffer: second moment, the shape of `grad` (adamuon), of a row or a column (normuon), or `[..., 1]`,
+            one number per matrix (namo); changed in place.
         moment2_method: `adamuon`, `normuon` or `namo`.
         beta2: decay rate of the second moment.
         eps: stability term.
@@ -81,14 +81,19 @@ def adapt_normuon(orthogonal: Tensor, moment2: Tensor, beta2: Scalar, eps: Scala
 def adapt_namo(
     orthogonal: Tensor, moment2: Tensor, beta2: Scalar, eps: Scalar, grad: Tensor, direction: Tensor
 ) -> Tensor:
-    r"""By matrix, in place: $v = \beta_2 v + (1 - \beta_2) \|G\|_F^2$, then $O \|D\|_F / (\sqrt v + \epsilon)$."""
-    ema_(moment2, (grad * grad).sum((-2, -1)), beta2)
-    denominator = moment2.sqrt().add_(cast(eps, moment2))[..., None, None]
-    return orthogonal.mul_(_frobenius_norm(direction) / denominator)
+    r"""By matrix, in place: $v = \beta_2 v + (1 - \beta_2) \|G\|_F^2$, then $O \|D\|_F / (\sqrt v + \epsilon)$.
+
+    The norms are taken in the dtype of `moment2`: float64 holds the square of any float32 gradient. With eps = 0,
+    multiplying every gradient by a power of two leaves the update bit-identical; 0 / 0 is 0.
+    """
+    ema_(moment2, _frobenius_norm(grad, moment2.dtype).square().squeeze(-1), beta2)
+    denominator = moment2.sqrt().add_(cast(eps, moment2))[..., None]
+    norm = _frobenius_norm(direction, moment2.dtype)
+    return orthogonal.mul_(torch.where(norm == 0, 0.0, norm / denominator).to(orthogonal.dtype))
 
 
-def _frobenius_norm(matrix: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True)
+def _frobenius_norm(matrix: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True, dtype=dtype)
     return norm
 
 
@@ -106,9 +111,10 @@ def init_state(param: Tensor, moment2_method: str) -> dict[str, Tensor]:
     shape = list(param.shape)
     if moment2_method == "normuon":
         shape[_averaged_axis(param)] = 1
+    moment2 = param.new_zeros(shape)
     if moment2_method == "namo":
-        shape = []
-    return {**zeros_state("momentum_buffer")(param), "moment2_buffer": param.new_zeros(shape)}
+        moment2 = param.new_zeros(1, dtype=torch.float64)
+    return {**zeros_state("momentum_buffer")(param), "moment2_buffer": moment2}
 
 
 class AdaptiveMuon(MatrixOptimizer):

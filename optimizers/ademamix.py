@@ -15,13 +15,14 @@ from optimizers.rule import (
     Betas,
     Rule,
     Scalar,
+    bias_correction,
     cast,
     check_at_least,
     check_betas,
     check_count,
     check_fraction,
-    debias,
     ema_,
+    normalize,
     zeros_state,
 )
 from optimizers.rule_optimizer import RuleOptimizer
@@ -72,10 +73,10 @@ def calculate_ademamix_update(
     ema_(exp_avg_fast, grad, beta_fast)
     ema_(exp_avg_slow, grad, beta_slow)
     ema_(exp_avg_sq, grad * grad, beta2)
-    denominator = debias(exp_avg_sq, beta2, step, correct_bias).sqrt_().add_(cast(eps, grad))
-    update = debias(exp_avg_fast, beta_fast, step, correct_bias)
-    alpha = _warm_up_alpha(step, num_alpha_warmup_steps, alpha)
-    return update.add_(exp_avg_slow * cast(alpha, grad)).div_(denominator)
+    correction1, correction2 = (bias_correction(beta, step, correct_bias) for beta in (beta_fast, beta2))
+    slow_weight = correction1 * _warm_up_alpha(step, num_alpha_warmup_steps, alpha)
+    numerator = exp_avg_fast + exp_avg_slow * cast(slow_weight, grad)
+    return normalize(numerator, exp_avg_sq, eps, correction1, correction2)
 
 
 def calculate_sim_ademamix_update(
@@ -119,9 +120,10 @@ def calculate_sim_ademamix_update(
     beta_fast = _warm_up_beta(step, num_beta_fast_warmup_steps, min_beta_fast, beta_fast)
     exp_avg.mul_(cast(beta_fast, grad)).add_(grad)
     ema_(exp_avg_sq, grad * grad, beta2)
-    denominator = debias(exp_avg_sq, beta2, step, correct_bias).sqrt_().add_(cast(eps, grad))
-    correction = (1 - beta_fast**step) / (1 - beta_fast) if correct_bias else 1.0
-    return (grad * cast(alpha, grad)).add_(exp_avg / cast(correction, grad)).div_(denominator)
+    correction1 = (1 - beta_fast**step) / (1 - beta_fast) if correct_bias else 1.0
+    correction2 = bias_correction(beta2, step, correct_bias)
+    numerator = exp_avg + grad * cast(correction1 * alpha, grad)
+    return normalize(numerator, exp_avg_sq, eps, correction1, correction2)
 
 
 def _warm_up_alpha(step: int | Tensor, num_steps: int | None, end: Scalar) -> Scalar:

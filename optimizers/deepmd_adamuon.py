@@ -56,7 +56,7 @@ def calculate_deepmd_adamuon_update(
     """
     matrix = grad.reshape(momentum_buffer.shape)
     direction = momentum_direction_(momentum_buffer, matrix, momentum, nesterov)
-    orthogonal = newton_schulz(direction.sign().to(torch.bfloat16), ns_steps, "simple", eps=1e-8).to(v_buffer.dtype)
+    orthogonal = zeropower_via_newtonschulz5(direction.sign(), ns_steps).to(v_buffer.dtype)
     ema_(v_buffer, orthogonal * orthogonal, momentum)
     update = orthogonal / v_buffer.sqrt().add_(cast(eps, v_buffer))
     rows, cols = matrix.shape[-2:]
@@ -64,6 +64,37 @@ def calculate_deepmd_adamuon_update(
     adjusted, plain = math.sqrt(max(1.0, rows / cols)), lr_adjust_coeff * math.sqrt(max(rows, cols))
     scale = _where_positive(lr_adjust, adjusted, plain) * (0.2 * math.sqrt(rows * cols))
     return update.mul_(cast(scale, norm) / norm).reshape(grad.shape)
+
+
+def zeropower_via_newtonschulz5(G: Tensor, steps: int = 5, eps: float = 1e-8) -> Tensor:
+    """`newton_schulz` with the coefficients `simple`, always in bfloat16.
+
+    Args:
+        G: `[..., M, N]`; left unchanged.
+        steps: iterations, 1 to 99.
+        eps: lower bound of the Frobenius norm, see `newton_schulz`.
+
+    Returns:
+        `[..., M, N]` in bfloat16, a new tensor.
+
+    Raises:
+        ValueError: fewer than two axes, a step count out of its range.
+    """
+    return newton_schulz(G.to(torch.bfloat16), _check_steps("steps", steps), "simple", eps=eps)
+
+
+def _prepare_muon_momentum(
+    grad: Tensor, momentum_buffer: Tensor, beta: float, nesterov: bool
+) -> tuple[Tensor, tuple[int, ...]]:
+    """One parameter's direction as a matrix `[shape[0], -1]`, and its shape; changes the buffer, shaped as `grad`."""
+    direction = momentum_direction_(momentum_buffer, grad, beta, nesterov)
+    return direction.reshape(grad.shape[0], -1), tuple(grad.shape)
+
+
+def _check_steps(name: str, steps: int) -> int:
+    if check_count(name, steps) >= 100:
+        raise ValueError(f"{name}={steps}: expected fewer than 100")
+    return steps
 
 
 def calculate_vector_update(
@@ -185,8 +216,7 @@ class AdaMuonOptimizer(RuleOptimizer):
         for name in ("adam_eps", "lr_adjust_coeff", "eps"):
             group[name] = check_at_least(name, group[name], 0)
         group["lr_adjust"] = check_at_least("lr_adjust", group["lr_adjust"], -math.inf)
-        if check_count("ns_steps", group["ns_steps"]) >= 100:
-            raise ValueError(f"ns_steps={group['ns_steps']}: expected fewer than 100")
+        _check_steps("ns_steps", group["ns_steps"])
 
     def rule_for(self, param: Tensor, group: dict[str, Any]) -> Rule:
         return self.matrix_rule if param.ndim >= 2 else self.vector_rule

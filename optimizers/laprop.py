@@ -5,7 +5,18 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.rule import Betas, Rule, Scalar, cast, check_at_least, check_betas, debias, ema_, zeros_state
+from optimizers.rule import (
+    Betas,
+    Rule,
+    Scalar,
+    bias_correction,
+    check_at_least,
+    check_betas,
+    debias,
+    ema_,
+    normalize,
+    zeros_state,
+)
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -40,8 +51,8 @@ def calculate_laprop_update(
     """
     beta1, beta2 = betas
     ema_(exp_avg_sq, grad * grad, beta2)
-    denominator = debias(exp_avg_sq, beta2, step, correct_bias).sqrt_().add_(cast(eps, grad))
-    ema_(exp_avg, grad / denominator, beta1)
+    correction_sq = bias_correction(beta2, step, correct_bias)
+    ema_(exp_avg, normalize(grad, exp_avg_sq, eps, correction_sq=correction_sq), beta1)
     return debias(exp_avg, beta1, step, correct_bias)
 
 

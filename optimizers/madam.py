@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.rule import Betas, Rule, check_betas, debias, ema_, zeros_state
+from optimizers.rule import Betas, Rule, bias_correction, check_betas, ema_, normalize, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -29,8 +29,9 @@ def calculate_madam_update(
       u = \sqrt s \hat m / \sqrt{v' / (1 - \beta_2^t)} \text{ where } m \ne 0, \text{ else } 0$$
 
     eps convention: none. Where $\sqrt s g$ is still so small that its square underflows, the update is inf or nan:
-    scale_log2 is then too small for these gradients. Multiplying every gradient by a power of two leaves the update
-    bit-identical as long as nothing under- or overflows.
+    scale_log2 is then too small for these gradients. As long as nothing under- or overflows, the update is that of
+    Adam with eps = 0, bit for bit, at every scale_log2, and multiplying every gradient by a power of two leaves it
+    bit-identical.
 
     Args:
         grad: gradient, any shape; left unchanged.
@@ -51,8 +52,8 @@ def calculate_madam_update(
     root_scale = root_of_scale(scale_log2)
     ema_(exp_avg, grad, beta1)
     ema_(exp_avg_sq_scaled, (grad * root_scale).square(), beta2)
-    denominator = debias(exp_avg_sq_scaled, beta2, step, correct_bias).sqrt_()
-    update = debias(exp_avg, beta1, step, correct_bias).mul_(root_scale).div_(denominator)
+    correction1, correction2 = bias_correction(beta1, step, correct_bias), bias_correction(beta2, step, correct_bias)
+    update = normalize(exp_avg * root_scale, exp_avg_sq_scaled, 0.0, correction1, correction2)
     # A gradient of zero now may follow others: only a parameter that nothing has ever moved stays where it is.
     return update.masked_fill_(exp_avg == 0, 0.0)
 

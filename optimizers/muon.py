@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.newton_schulz import BUILT_IN_TYPES, check_coefficients, newton_schulz
+from optimizers.newton_schulz import BUILT_IN_TYPES, check_coefficients, newton_schulz, power_of_two
 from optimizers.rule import (
     Rule,
     Scalar,
@@ -43,7 +43,8 @@ def calculate_muon_update(
     $$m = \beta m + (1 - \beta) g, \quad d = m \text{ or, with nesterov, } \beta m + (1 - \beta) g, \quad
       u = s\, \mathrm{NewtonSchulz}(d)$$
 
-    eps convention: none but the lower bound of the Frobenius norm in `newton_schulz`.
+    eps convention: none. Multiplying every gradient by a power of two leaves the update bit-identical as long as
+    nothing under- or overflows, see `newton_schulz`.
 
     Args:
         grad: gradient `[..., rows, cols]`; left unchanged.
@@ -72,7 +73,9 @@ def momentum_direction_(momentum_buffer: Tensor, grad: Tensor, momentum: Scalar,
 
 def orthogonalize(direction: Tensor, fp32_matmul_prec: str, coefficient_type: str, num_ns_steps: int) -> Tensor:
     """`newton_schulz` of `[..., rows, cols]` in bfloat16 (`medium`) or its own dtype (`highest`), a new tensor."""
-    x = direction.to(torch.bfloat16) if fp32_matmul_prec == "medium" else direction
+    x = direction
+    if fp32_matmul_prec == "medium":
+        x = (x / power_of_two(x)).to(torch.bfloat16)  # a subnormal entry would lose bits on its way
     return newton_schulz(x, num_ns_steps, coefficient_type).contiguous().to(direction.dtype)
 
 

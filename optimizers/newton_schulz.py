@@ -4,6 +4,7 @@ Coefficient sets: Jordan et al. 2024, "Muon" (simple, quintic); Amsel et al. 202
 Grishina et al. 2025, arXiv 2506.10935 (cans); Boissin et al. 2025, arXiv 2512.04632 (aol).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import chain, cycle, islice, repeat
 from typing import Any, TypeAlias
@@ -76,14 +77,16 @@ def newton_schulz(
 
     $$X_0 = X / \max(\|X\|_F, \epsilon), \quad A = X_i X_i^T, \quad X_{i+1} = a X_i + (b A + c A^2) X_i$$
 
-    It runs in the dtype of `x`, on the transposed matrices if they are tall.
+    It runs in the dtype of `x`, on the transposed matrices if they are tall. First each matrix is divided by the power
+    of two at its largest entry, so that no square under- or overflows: multiplying it by another power of two leaves
+    the result bit-identical.
 
     Args:
         x: `[..., M, N]`; left unchanged.
         steps: number of iterations, at least 1.
         coefficient_type: one of `COEFFICIENT_TYPES`, which says the (a, b, c) of each step.
         custom_coefficient_sets: the sets of the type `custom`, cycled.
-        eps: lower bound of the Frobenius norm.
+        eps: lower bound of the Frobenius norm after that division, by which it is at least 1; larger ones shrink.
 
     Returns:
         `[..., M, N]`, a new tensor, which autograd does not follow.
@@ -99,6 +102,20 @@ def newton_schulz(
     return factor
 
 
+def power_of_two(x: Tensor) -> Tensor:
+    """The largest power of two that is not above a matrix's largest absolute entry, 1 for a zero matrix.
+
+    Args:
+        x: `[..., M, N]`.
+
+    Returns:
+        `[..., 1, 1]`, to divide by: that is exact.
+    """
+    largest = torch.linalg.vector_norm(x, math.inf, dim=(-2, -1), keepdim=True)
+    mantissa, _ = torch.frexp(largest.to(torch.promote_types(x.dtype, torch.float32)))  # in [0.5, 1)
+    return torch.where(largest == 0, 1.0, largest / (2 * mantissa)).to(x.dtype)
+
+
 class _Iterate(torch.autograd.Function):
     """The iterations. Under `vmap` a trial is one more leading axis: torch's own rule would take `baddbmm` apart."""
 
@@ -107,6 +124,7 @@ class _Iterate(torch.autograd.Function):
         shape, tall = x.shape, x.shape[-2] > x.shape[-1]
         x = x.flatten(0, -3) if x.ndim > 3 else x
         x = x.mT if tall else x
+        x = x / power_of_two(x)
         x = x / torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True).clamp_min(eps)
         multiply_add = torch.addmm if x.ndim == 2 else torch.baddbmm
         for a, b, c in coefficients:

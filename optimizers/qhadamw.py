@@ -6,7 +6,19 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.rule import Betas, Rule, Scalar, cast, check_at_least, check_betas, debias, ema_, lerp, zeros_state
+from optimizers.rule import (
+    Betas,
+    Rule,
+    Scalar,
+    bias_correction,
+    cast,
+    check_at_least,
+    check_betas,
+    ema_,
+    lerp,
+    normalize,
+    zeros_state,
+)
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -43,9 +55,10 @@ def calculate_qhadam_update(
     grad_sq = grad * grad
     ema_(exp_avg, grad, beta1)
     ema_(exp_avg_sq, grad_sq, beta2)
-    mean = lerp(grad, debias(exp_avg, beta1, step, True), nu1)
-    mean_sq = lerp(grad_sq, debias(exp_avg_sq, beta2, step, True), nu2)
-    return mean.div_(mean_sq.sqrt_().add_(cast(eps, grad)))
+    correction1, correction2 = bias_correction(beta1, step, True), bias_correction(beta2, step, True)
+    mean = lerp(grad * cast(correction1, grad), exp_avg, nu1)
+    mean_sq = lerp(grad_sq * cast(correction2, grad), exp_avg_sq, nu2)
+    return normalize(mean, mean_sq, eps, correction1, correction2)
 
 
 def check_nus(nus: Iterable[float]) -> tuple[float, ...]:

@@ -26,7 +26,9 @@ class Rule:
 
     Attributes:
         update: `update(grad, *state, **hyperparameters) -> direction`, a new tensor in the shape of `grad`, before the
-            learning rate. It changes the state in place, leaves `grad` alone and never looks at a tensor's value.
+            learning rate. It changes the state in place, leaves `grad` alone and never looks at a tensor's value. Its
+            keyword-only arguments are the names of hyperparameters, or `step` for the 1-based step count, or `param`
+            for the parameter after its decay, to be left alone.
         init_state: maps a parameter to its state tensors by name, in the order in which `update` takes them.
         layout: how tensors may share one call of `update`. `flat`: joined end to end or cut anywhere (element-wise
             rules). `stack`: those of one shape along new leading axes (rules over the last two axes). `single`: alone.
@@ -75,8 +77,8 @@ def apply_rule(
                 param.mul_(cast(1 - lr**2 * weight_decay, param))
             case "l2":
                 grad = grad + cast(weight_decay, param) * param
-    hyperparameters = {name: step if name == "step" else group[name] for name in rule.hyperparameters}
-    update = rule.update(grad, *state, **hyperparameters)
+    known = {**group, "step": step, "param": param}
+    update = rule.update(grad, *state, **{name: known[name] for name in rule.hyperparameters})
     if isinstance(lr, Tensor):
         param.sub_(update.mul_(cast(lr, update)))  # alpha takes no tensor
     else:
@@ -110,6 +112,18 @@ def bias_correction(beta: Scalar, step: int | Tensor, correct_bias: bool) -> Sca
 def debias(average: Tensor, beta: Scalar, step: int | Tensor, correct_bias: bool) -> Tensor:
     """An EMA over its `bias_correction`, a new tensor."""
     return average / cast(bias_correction(beta, step, correct_bias), average)
+
+
+def normalize(
+    numerator: Tensor, mean_sq: Tensor, eps: Scalar, correction: Scalar = 1.0, correction_sq: Scalar = 1.0
+) -> Tensor:
+    r"""`(numerator / correction) / (sqrt(mean_sq / correction_sq) + eps)`, a new tensor.
+
+    Every rule with a second moment by element divides here, so that two of them which agree in their formulas agree in
+    every bit. The numerator's correction, moved into the denominator, costs no pass over the data.
+    """
+    denominator = mean_sq.sqrt().mul_(cast(correction / correction_sq**0.5, mean_sq))
+    return denominator.add_(cast(correction * eps, mean_sq)).reciprocal_().mul_(numerator)
 
 
 def check_at_least(name: str, value: float, minimum: float) -> float:

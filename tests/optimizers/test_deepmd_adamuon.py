@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from optimizers.deepmd_adamuon import AdaMuonOptimizer
+from optimizers.deepmd_adamuon import AdaMuonOptimizer, _prepare_muon_momentum, zeropower_via_newtonschulz5
 
 NUM_STEPS = 5
 LR = 0.5
@@ -111,3 +111,32 @@ def test_states_are_matrices_and_second_moments_at_least_float32():
 def test_bad_hyperparameters_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         AdaMuonOptimizer([torch.nn.Parameter(torch.zeros(2, 2))], **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(6, 4), (4, 9), (2, 3, 5, 4)], ids=str)
+def test_zeroth_power_is_bfloat16_in_its_inputs_shape(shape, dtype):
+    x = make_grads(shape)[0].to(dtype)
+    result = zeropower_via_newtonschulz5(x)
+    assert (result.dtype, result.shape) == (torch.bfloat16, x.shape)
+    values = torch.linalg.svdvals(result.float())
+    assert 0.5 < values.min() <= values.max() < 1.4
+
+
+@pytest.mark.parametrize(
+    ("shape", "steps", "message"), [((4,), 5, "two axes"), ((4, 4), 100, "steps=100"), ((4, 4), 0, "steps=0")]
+)
+def test_zeroth_power_refuses_vectors_and_endless_steps(shape, steps, message):
+    with pytest.raises(ValueError, match=message):
+        zeropower_via_newtonschulz5(torch.ones(shape), steps)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_momentum_of_any_tensor_is_prepared_as_a_matrix(nesterov):
+    grad, buffer = make_grads((4, 3, 2))[0], torch.ones(4, 3, 2)
+    update, shape = _prepare_muon_momentum(grad, buffer, 0.9, nesterov)
+    averaged = 0.9 + 0.1 * grad
+    torch.testing.assert_close(buffer, averaged)
+    expected = 0.9 * averaged + 0.1 * grad if nesterov else averaged
+    torch.testing.assert_close(update, expected.reshape(4, 6))
+    assert shape == (4, 3, 2)

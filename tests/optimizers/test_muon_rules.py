@@ -131,6 +131,23 @@ def test_adaptive_muon_scales_as_muon_does(method, scale_mode):
     assert_follows(history, (factor * update for update in updates), 1e-9)
 
 
+@pytest.mark.parametrize("method", ["muon", *MOMENT2_METHODS])
+@pytest.mark.parametrize("precision", MATMUL_PRECISIONS)
+@pytest.mark.parametrize("exponent", [-100, -60, -20, 60])
+def test_powers_of_two_in_the_gradient_leave_every_update_bit_identical(method, precision, exponent):
+    optimizer_class, options = (Muon, {}) if method == "muon" else (AdaptiveMuon, {"moment2_method": method})
+    options |= {"fp32_matmul_prec": precision} | ({"eps": 0.0} if method == "namo" else {})
+    grads = make_grads((5, 8), dtype=torch.float32)
+    history, _ = run(optimizer_class, grads, torch.float32, **options)
+    scaled, _ = run(optimizer_class, [grad * 2.0**exponent for grad in grads], torch.float32, **options)
+    np.testing.assert_array_equal(scaled, history)
+
+
+def test_namo_leaves_a_matrix_alone_that_never_had_a_gradient():
+    history, _ = run(AdaptiveMuon, [np.zeros((3, 4))] * 2, torch.float32, 1.5, moment2_method="namo", eps=0.0)
+    np.testing.assert_array_equal(history, np.full((2, 3, 4), 1.5))
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-9, 1e15])
 def test_muon_in_float32_follows_its_formula_for_tiny_and_huge_gradients(scale):
     grads = make_grads((5, 8), scale, torch.float32)
@@ -153,7 +170,7 @@ def test_medium_precision_iterates_in_bfloat16():
         ("normuon", (6, 4), (6, 1)),
         ("normuon", (4, 6), (1, 6)),
         ("normuon", (5, 5), (5, 1)),
-        ("namo", (6, 4), ()),
+        ("namo", (6, 4), (1,)),
     ],
 )
 @pytest.mark.parametrize("num_params", [1, 3])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from optimizers.newton_schulz import COEFFICIENT_TYPES, newton_schulz
+from optimizers.newton_schulz import COEFFICIENT_TYPES, newton_schulz, power_of_two
 
 SIMPLE = [(3.4445, -4.7750, 2.0315)]
 COEFFICIENTS = {
@@ -51,7 +51,12 @@ COEFFICIENTS = {
     ],
     "custom": [(2.0, -1.5, 0.5), (1.5, -0.5, 0.0)] * 6,
 }
-SHAPES = [(4, 4), (3, 7), (9, 2), (1, 5), (5, 1), (2, 3, 5, 4)]
+SETTINGS = [
+    pytest.param((3, 7), 12, torch.float64, 1e-10, id="wide f64"),
+    pytest.param((9, 2), 5, torch.float32, 5e-3, id="tall f32"),
+    pytest.param((2, 3, 4, 4), 1, torch.float64, 1e-10, id="square stack f64"),
+    pytest.param((5, 1), 5, torch.float64, 1e-10, id="column f64"),
+]
 
 
 def reference(x, coefficients):
@@ -76,9 +81,7 @@ def test_every_type_is_tested():
 
 
 @pytest.mark.parametrize("coefficient_type", COEFFICIENTS)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("steps", [1, 5, 12])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 5e-3)], ids=["f64", "f32"])
+@pytest.mark.parametrize(("shape", "steps", "dtype", "tolerance"), SETTINGS)
 def test_every_step_uses_its_coefficients(coefficient_type, shape, steps, dtype, tolerance):
     steps = 5 if coefficient_type == "cubic5" else steps
     custom = COEFFICIENTS["custom"][:2] if coefficient_type == "custom" else None
@@ -111,16 +114,26 @@ def test_every_type_brings_singular_values_near_one_and_keeps_singular_vectors(c
     torch.testing.assert_close(rotated, torch.diag(rotated.diagonal()), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("scale", [1e-12, 1e-18, 1e18])
-def test_size_of_the_input_does_not_matter_above_the_lower_bound_of_its_norm(scale):
-    x = matrix(5, 7)
-    expected = newton_schulz(x, 5)
-    torch.testing.assert_close(newton_schulz(x * scale, 5, eps=0.0), expected, rtol=1e-9, atol=1e-9)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("exponent", [-100, -60, -20, 1, 60, 110])
+def test_powers_of_two_in_the_input_leave_the_result_bit_identical(dtype, exponent):
+    x = matrix(3, 5, 7, dtype=dtype) * torch.tensor([1.0, 2.0**-5, 2.0**3])[:, None, None].to(dtype)
+    assert torch.equal(newton_schulz(x * 2.0**exponent, 5), newton_schulz(x, 5))
+
+
+def test_the_largest_power_of_two_is_exact_over_the_whole_range():
+    powers = 2.0 ** torch.arange(-149, 128, dtype=torch.float64)
+    for factor in (1.0, 1.5, 2 - 2.0**-23):
+        x = (factor * powers).float()[:, None, None]
+        expected = powers if factor == 1.0 else torch.where(x.flatten() < 2.0**-125, torch.nan, powers)
+        actual = power_of_two(x).flatten().double()
+        assert torch.equal(actual[expected.isfinite()], expected[expected.isfinite()])
+        assert ((x / power_of_two(x)).flatten() < 2).all()
 
 
 def test_eps_bounds_the_norm_from_below():
-    x = torch.eye(2, dtype=torch.float64) * 1e-20
-    assert newton_schulz(x, 1, "simple").abs().max() < 1e-4
+    x = torch.eye(2, dtype=torch.float64)
+    torch.testing.assert_close(newton_schulz(x, 1, "simple", eps=1e6), 3.4445e-6 * x, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (2, 6), (6, 2), (3, 2, 6)], ids=str)
