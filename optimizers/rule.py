@@ -27,7 +27,7 @@ class Rule:
     Attributes:
         update: `update(grad, *state, **hyperparameters) -> direction`, a new tensor in the shape of `grad`, before the
             learning rate. It changes the state in place, leaves `grad` alone and never looks at a tensor's value. Its
-            keyword-only arguments are the names of hyperparameters, or `step` for the 1-based step count, or `param`
+            keyword-only arguments are names of hyperparameters, or `step` for the 1-based step count, or `param`
             for the parameter after its decay, to be left alone.
         init_state: maps a parameter to its state tensors by name, in the order in which `update` takes them.
         layout: how tensors may share one call of `update`. `flat`: joined end to end or cut anywhere (element-wise

@@ -143,6 +143,18 @@ def test_madam_does_not_move_under_a_loss_scaled_by_a_power_of_two(plan: MakePla
     assert [row["val_loss"] for row in plain.rows] == [row["val_loss"] for row in scaled.rows]
 
 
+@pytest.mark.parametrize("name", ["muon", "adamuon", "normuon", "namo"])
+def test_the_muon_family_does_not_move_under_a_loss_scaled_by_a_power_of_two(
+    plan: MakePlan, small: Small, name: str
+) -> None:
+    """All but the matrices go to Lion, whose signs do not move either."""
+    rest = ["optimizer.rest._target_=optimizers.lion.Lion", "~optimizer.rest.eps", "optimizer.rest.lr=1e-3"]
+    overrides = [*small("mlp"), f"optimizer={name}", *rest]
+    records = [train_first(plan(*overrides, f"task.loss_scale={2.0**-k}")) for k in (0, 20, 60, 100)]
+    losses = [[(row["train_loss"], row["val_loss"]) for row in record.rows[1:]] for record in records]
+    assert losses[1:] == [losses[0]] * 3
+
+
 def test_bfloat16_trains_in_mixed_precision(plan: MakePlan, small: Small) -> None:
     exact = train_first(plan(*small("mlp")))
     mixed = train_first(plan(*small("mlp"), "precision=bfloat16"))
