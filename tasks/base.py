@@ -40,16 +40,25 @@ class Task(ABC):
     A subclass loads its data onto `device` in its constructor, which takes its own options by keyword, and implements
     `make_model`, `batch` and `loss`. Wrong options raise `ValueError` with one line for the user.
 
+    Three splits that share no example: `train`; `val`, by which curves are drawn, targets are met and hyperparameters
+    are chosen; `test`, read once, after a trial's last step, by which optimizers are compared and nothing is chosen.
+
     Attributes:
+        metric_names: What `metrics` measures; `loss` is always among them.
+        validation_is_truth: The loss is a closed form and no data stand behind it: `test` reads what `val` reads.
         num_train: Number of training examples that `sample` draws from.
         num_val: Number of validation examples.
+        num_test: Number of test examples; not needed where `validation_is_truth`.
         num_eval: Number of validation examples in the fixed subset for evaluations during training, spread evenly.
         eval_chunk: Examples per forward pass of an evaluation, which bounds its memory.
         fingerprint: Identity of the data, part of every run's identity (see `data_fingerprint`).
     """
 
+    metric_names: tuple[str, ...] = ("loss",)
+    validation_is_truth = False
     num_train: int
     num_val: int
+    num_test: int
     num_eval: int
     eval_chunk: int
     fingerprint: str
@@ -68,7 +77,7 @@ class Task(ABC):
         """The examples that `index` names, on the task's device: a pure function, also under `torch.vmap` over `index`.
 
         Args:
-            split: `train` with an index from `sample`, or `val` with numbers [B] below `num_val`.
+            split: `train` with an index from `sample`; `val` or `test` with numbers [B] below the split's size.
             index: int64, example numbers, on any device.
         """
 
@@ -77,8 +86,8 @@ class Task(ABC):
         """Mean loss over the batch, a scalar, in the precision of the model's parameters."""
 
     def metrics(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Validation metrics of one chunk, each a scalar mean; `val_loss` is always among them."""
-        return {"val_loss": self.loss(model, batch)}
+        """What is measured on a chunk of `val` or `test`, each a scalar mean, by the names in `metric_names`."""
+        return {"loss": self.loss(model, batch)}
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Index of the next training batch with all of its randomness: int64 [B] on the CPU, drawn with replacement."""
@@ -121,23 +130,35 @@ class Task(ABC):
         return labels
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, *, full: bool) -> dict[str, Tensor]:
-        """Validation metrics as scalars: means over a fixed subset of `num_eval` examples, or over all if `full`.
+    def evaluate(self, model: nn.Module, split: str, *, full: bool) -> dict[str, Tensor]:
+        """Metrics of a split as float64 scalars, their names led by its own: `val_loss`, `test_accuracy`.
 
-        Works under `torch.vmap` over the model's parameters. Memory is bounded by `eval_chunk`.
+        Means over the whole split if `full`, else over a fixed subset of `num_eval` examples. Works under `torch.vmap`
+        over the model's parameters. Memory is bounded by `eval_chunk`. A mean of chunks is a mean of examples to
+        float64's rounding, whatever precision the model computes in.
+
+        Args:
+            model: A model as `build_model` gives it.
+            split: `val` or `test`.
+            full: Whether to read the whole split.
         """
-        num_examples = self.num_val if full else min(self.num_eval, self.num_val)
-        examples = torch.arange(num_examples, device=self.device) * self.num_val // num_examples
-        totals: dict[str, Tensor] = {}
+        source = "val" if self.validation_is_truth else split
+        size = self.num_val if source == "val" else self.num_test
+        num_examples = size if full else min(self.num_eval, size)
+        examples = torch.arange(num_examples, device=self.device) * size // num_examples
+        totals = dict.fromkeys(self.metric_names, torch.zeros((), dtype=torch.float64, device=self.device))
         for index in torch.split(examples, self.eval_chunk):
-            for name, mean in self.metrics(model, self.batch("val", index)).items():
-                share = mean * (len(index) / num_examples)
-                totals[name] = totals[name] + share if name in totals else share
-        return totals
+            measured = self.metrics(model, self.batch(source, index))
+            assert measured.keys() == totals.keys(), f"metric_names are {self.metric_names}, metrics {tuple(measured)}"
+            share = len(index) / num_examples
+            totals = {name: total + measured[name].double() * share for name, total in totals.items()}
+        return {f"{split}_{name}": total for name, total in totals.items()}
 
 
 class ClassificationTask(Task):
     """A task whose batches are (inputs, labels int64 [B]) and whose model gives logits [B, num_classes]."""
+
+    metric_names = ("loss", "accuracy")
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy in nats."""
@@ -145,8 +166,8 @@ class ClassificationTask(Task):
         return F.cross_entropy(model(inputs), labels)
 
     def metrics(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """`val_loss` in nats and `val_accuracy` within [0, 1]."""
+        """`loss` in nats and `accuracy` within [0, 1]."""
         inputs, labels = batch
         logits = model(inputs)
-        hits = (logits.argmax(-1) == labels).to(logits.dtype)
-        return {"val_loss": F.cross_entropy(logits, labels), "val_accuracy": hits.mean()}
+        hits = (logits.argmax(-1) == labels).double()  # a mean in the logits' bfloat16 would have eight bits
+        return {"loss": F.cross_entropy(logits, labels), "accuracy": hits.mean()}

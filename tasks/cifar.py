@@ -14,6 +14,8 @@ PADDING = 4
 GROUP_CHANNELS = 8
 NUM_STAGES = 3
 RANDOM_RANGE = 2**40
+VAL_SHARE = 10
+"""One training image in so many validates."""
 
 MEAN, STD = 120.7, 64.2
 """Of all pixels of CIFAR-10's training images, within 0..255."""
@@ -65,7 +67,10 @@ class ResNet(nn.Module):
 
 
 class CIFARTask(ClassificationTask):
-    """Classify CIFAR-10's 32x32 colour images; its test batch is the validation split.
+    """Classify CIFAR-10's 32x32 colour images; its test batch is the test split.
+
+    The last tenth of the training images validates (of 50,000 images 5,000, as in He et al. 2015, arXiv 1512.03385,
+    section 4.2); the files are in random order as they come.
 
     Training images are flipped with probability 1/2 and cropped out of the image padded by 4 reflected pixels on each
     side. Both are part of one gather on the device.
@@ -88,18 +93,21 @@ class CIFARTask(ClassificationTask):
             raise ValueError(f"task.width={width} is not allowed: give a multiple of {GROUP_CHANNELS}")
         self.width, self.num_blocks = width, num_blocks
         splits = load_cifar(path)
+        num_val = -(-len(splits["train"][1]) // VAL_SHARE)
+        images, labels = splits.pop("train")
+        splits |= {"train": (images[:-num_val], labels[:-num_val]), "val": (images[-num_val:], labels[-num_val:])}
         padding = ((0, 0), (0, 0), (PADDING, PADDING), (PADDING, PADDING))
-        images = {"train": np.pad(splits["train"][0], padding, mode="reflect"), "val": splits["val"][0]}
-        self._images = {split: torch.from_numpy(values).to(device) for split, values in images.items()}
-        self._labels = {split: torch.from_numpy(labels).to(device) for split, (_, labels) in splits.items()}
+        padded = {**splits, "train": (np.pad(splits["train"][0], padding, mode="reflect"), splits["train"][1])}
+        self._images = {split: torch.from_numpy(images).to(device) for split, (images, _) in padded.items()}
+        self._labels = {split: torch.from_numpy(labels).to(device) for split, (_, labels) in padded.items()}
         self._pixels = torch.arange(SIZE, device=device)
         self._channels = torch.arange(3, device=device).view(3, 1, 1)
-        self.num_train, self.num_val = (len(splits[split][0]) for split in ("train", "val"))
+        self.num_train, self.num_val, self.num_test = (len(splits[split][0]) for split in ("train", "val", "test"))
         # One draw for a whole batch; the modulo's bias is below 1e-7.
         offsets = 2 * PADDING + 1
         self._ranges = torch.tensor([self.num_train, 2, offsets, offsets])
-        data = [array.tobytes() for split in splits.values() for array in split]
-        self.fingerprint = data_fingerprint(*data, padding=PADDING)
+        data = [array.tobytes() for split in ("train", "val", "test") for array in splits[split]]
+        self.fingerprint = data_fingerprint(*data, padding=PADDING, num_val=num_val)
 
     def make_model(self) -> nn.Module:
         """The residual net."""
@@ -112,8 +120,8 @@ class CIFARTask(ClassificationTask):
     def batch(self, split: str, index: Tensor) -> Batch:
         """Images uint8 [B, 3, 32, 32] and labels [B]; flipped and cropped for `train`."""
         index = index.to(self.device)
-        if split == "val":
-            return self._images["val"][index], self._labels["val"][index]
+        if split != "train":
+            return self._images[split][index], self._labels[split][index]
         image, flip, top, left = index.view(-1, 4, 1, 1, 1).unbind(1)
         rows = top + self._pixels.view(-1, 1)
         columns = left + (self._pixels - flip * (SIZE - 1)).abs()

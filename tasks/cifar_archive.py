@@ -21,7 +21,7 @@ CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CIFAR_MD5 = "c58f30108f718f92721af3b95e74349a"
 
 FOLDER = "cifar-10-batches-py"
-FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "val": ["test_batch"]}
+FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 NUM_CLASSES = 10
 ROW_BYTES = 3 * 32 * 32
 
@@ -36,13 +36,13 @@ Labels = npt.NDArray[np.int64]
 
 
 def load_cifar(path: str | None) -> dict[str, tuple[Images, Labels]]:
-    """Images and labels of the splits `train` and `val`.
+    """Images and labels as the archive divides them, into `train` and `test`.
 
     Args:
         path: A folder or a `.tar.gz` archive in the original layout; None downloads the archive once.
 
     Returns:
-        For each split images uint8 [N, 3, 32, 32] and labels int64 [N] within 0..9.
+        For each images uint8 [N, 3, 32, 32] and labels int64 [N] within 0..9.
 
     Raises:
         ValueError: a missing, corrupt or hostile file, or no network; one line.
@@ -63,7 +63,7 @@ def load_cifar(path: str | None) -> dict[str, tuple[Images, Labels]]:
 def _read_folder(folder: Path) -> dict[str, bytes]:
     """The batch files in `folder`, or in the archive's own folder below it."""
     files = {}
-    for name in (*FILES["train"], *FILES["val"]):
+    for name in (*FILES["train"], *FILES["test"]):
         candidates = [folder / name, folder / FOLDER / name]
         file = next((candidate for candidate in candidates if candidate.is_file()), None)
         if file is None:
@@ -85,7 +85,7 @@ def _read_archive(archive: Path) -> dict[str, bytes]:
             files = _read_members(tar)
     except Exception as error:  # a corrupt archive can fail in any way
         raise ValueError(f"{archive} is no CIFAR-10 archive: {_one_line(error)}") from error
-    for name in (*FILES["train"], *FILES["val"]):
+    for name in (*FILES["train"], *FILES["test"]):
         if name not in files:
             raise ValueError(f"{archive} is no CIFAR-10 archive: {FOLDER}/{name} is missing")
     return files

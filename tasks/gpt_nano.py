@@ -11,7 +11,8 @@ from tasks.corpora import build_vocabulary, encode, load_corpus
 from tasks.options import check_choice, check_int
 
 GPT2_INIT_STD, GPT2_WIDTH = 0.02, 768
-TRAIN_SHARE = 0.9
+HELD_OUT_SHARE = 10
+"""One character in so many validates, and as many test."""
 EVAL_CHARACTERS = 8192
 
 
@@ -69,8 +70,9 @@ class GPT(nn.Module):
 class GPTTask(Task):
     """Predict the next character of a text; the loss is in nats per character.
 
-    The first 90 % of the characters train, the rest validates in windows that do not overlap (what does not fill the
-    last window is left out). A training example is a window at any position of the training split.
+    The last tenth of the characters validates (as nanoGPT's does), the tenth before it tests, the rest trains. Windows
+    of `val` and `test` do not overlap (what does not fill the last one is left out); a training example is a window at
+    any position of the training split.
 
     Args:
         data: `python_docs`, `tiny_shakespeare` or `text` (see `tasks.corpora.load_corpus`).
@@ -83,7 +85,7 @@ class GPTTask(Task):
         batch_size: Windows per batch.
 
     Attributes:
-        tokens: int64 tokens of each split, `train` and `val`.
+        tokens: int64 tokens of each split.
     """
 
     def __init__(
@@ -112,28 +114,25 @@ class GPTTask(Task):
         self._load(load_corpus(data, path))
 
     def _load(self, text: str) -> None:
-        num_train_characters = int(TRAIN_SHARE * len(text))
-        if len(text) - num_train_characters <= self.context:
+        num_held_out = -(-len(text) // HELD_OUT_SHARE)
+        if num_held_out <= self.context:
             raise ValueError(
                 f"the corpus has {len(text)} characters, too few for task.context={self.context}: "
-                f"give more than {math.ceil(self.context / (1 - TRAIN_SHARE))} or a smaller context"
+                f"give more than {HELD_OUT_SHARE * self.context} or a smaller context"
             )
         vocabulary = build_vocabulary(text)
         tokens = encode(text, vocabulary).to(self.device)
         self.vocabulary_size = len(vocabulary)
-        self.tokens = {"train": tokens[:num_train_characters], "val": tokens[num_train_characters:]}
+        sizes = [len(text) - 2 * num_held_out, num_held_out, num_held_out]
+        self.tokens = dict(zip(("train", "test", "val"), torch.split(tokens, sizes), strict=True))
         # Views, not copies: every window of a split is one row, so that a batch is a single gather.
-        size = self.context + 1
-        self._windows = {
-            "train": self.tokens["train"].unfold(0, size, 1),
-            "val": self.tokens["val"].unfold(0, size, self.context),
-        }
-        self.num_train = len(self._windows["train"])
-        self.num_val = len(self._windows["val"])
+        stride = {"train": 1, "test": self.context, "val": self.context}
+        self._windows = {split: part.unfold(0, self.context + 1, stride[split]) for split, part in self.tokens.items()}
+        self.num_train, self.num_val, self.num_test = (len(self._windows[split]) for split in ("train", "val", "test"))
         self.num_eval = max(1, EVAL_CHARACTERS // self.context)
         self.eval_chunk = self.num_eval
         self.fingerprint = data_fingerprint(
-            text.encode(), train_share=TRAIN_SHARE, vocabulary=vocabulary, context=self.context
+            text.encode(), held_out_share=HELD_OUT_SHARE, vocabulary=vocabulary, context=self.context
         )
 
     def make_model(self) -> nn.Module:
@@ -173,14 +172,14 @@ class GPTTask(Task):
         return F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
 
 
-def bigram_loss(task: GPTTask) -> float:
-    """Validation loss, in nats per character, of a count model fitted on the task's train split.
+def bigram_loss(task: GPTTask, split: str = "val") -> float:
+    """Loss on a split, in nats per character, of a count model fitted on the task's train split.
 
     p(b | a) = (count(a b) + 1) / (count(a) + vocabulary size), measured on the very predictions of a full evaluation.
     """
     size = task.vocabulary_size
-    train, val = task.tokens["train"].cpu(), task.tokens["val"].cpu()
-    val = val[: task.num_val * task.context + 1]
+    train, held_out = task.tokens["train"].cpu(), task.tokens[split].cpu()
+    held_out = held_out[: (len(held_out) - 1) // task.context * task.context + 1]
     pairs = torch.bincount(train[:-1] * size + train[1:], minlength=size * size).double().view(size, size) + 1.0
     log_probability = pairs.log() - pairs.sum(1, keepdim=True).log()
-    return -log_probability[val[:-1], val[1:]].mean().item()
+    return -log_probability[held_out[:-1], held_out[1:]].mean().item()

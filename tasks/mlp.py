@@ -9,7 +9,7 @@ from tasks.options import check_int
 
 SIZE = 8
 NUM_CLASSES = 10
-NUM_VAL = 500
+NUM_VAL, NUM_TEST = 500, 400
 
 
 class MLP(nn.Module):
@@ -37,9 +37,9 @@ def shift_images(pixels: Tensor) -> Tensor:
 class MLPTask(ClassificationTask):
     """Classify the 1,797 real 8x8 images of `sklearn.datasets.load_digits`, which come inside the package.
 
-    A permutation drawn from `split_seed` leaves 500 images for validation; a trial's own seed never moves the split.
-    The other 1,297 train, each also shifted by one pixel in all eight directions: the plain images alone are learned by
-    heart within some 150 steps, after which the validation loss says nothing more about an optimizer.
+    A permutation drawn from `split_seed` leaves 500 images for validation and 400 for the test; a trial's own seed
+    never moves the split. The other 897 train, each also shifted by one pixel in all eight directions: the plain ones
+    alone are learned by heart within some 150 steps, after which the loss says nothing more about an optimizer.
 
     Args:
         width: Units in each of the two hidden layers.
@@ -47,7 +47,7 @@ class MLPTask(ClassificationTask):
         batch_size: Images per batch.
     """
 
-    num_val = NUM_VAL
+    num_val, num_test = NUM_VAL, NUM_TEST
     num_eval = NUM_VAL
     eval_chunk = NUM_VAL
 
@@ -61,9 +61,12 @@ class MLPTask(ClassificationTask):
         order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(split_seed))
         pixels = torch.tensor(digits.data, dtype=torch.float32)[order] / 8.0 - 1.0  # 0..16 to -1..1
         labels = torch.tensor(digits.target, dtype=torch.int64)[order]
-        shifted = shift_images(pixels[NUM_VAL:])
-        self._pixels = {"val": pixels[:NUM_VAL].to(device), "train": shifted.flatten(0, 1).to(device)}
-        self._labels = {"val": labels[:NUM_VAL].to(device), "train": labels[NUM_VAL:].repeat(len(shifted)).to(device)}
+        sizes = [NUM_VAL, NUM_TEST, len(labels) - NUM_VAL - NUM_TEST]
+        self._pixels = dict(zip(("val", "test", "train"), torch.split(pixels.to(device), sizes), strict=True))
+        self._labels = dict(zip(("val", "test", "train"), torch.split(labels.to(device), sizes), strict=True))
+        shifted = shift_images(self._pixels["train"])
+        self._pixels["train"] = shifted.flatten(0, 1)
+        self._labels["train"] = self._labels["train"].repeat(len(shifted))
         self.width = width
         self.num_train = len(self._labels["train"])
         self.fingerprint = data_fingerprint(
@@ -71,6 +74,7 @@ class MLPTask(ClassificationTask):
             digits.target.tobytes(),
             order.numpy().tobytes(),
             num_val=NUM_VAL,
+            num_test=NUM_TEST,
             num_shifts=len(shifted),
         )
 

@@ -33,7 +33,7 @@ class QuadraticTask(Task):
     """Minimise 0.5 tr((X - X*)^T A (X - X*)) over X = [weight, bias].
 
     A [rows, rows] has eigenvalues spaced evenly in logarithm from 1 / `condition_number` to 1, in a random rotation, so
-    no coordinate is aligned with an eigenvector. The validation loss is the excess over the optimum, which is 0 at X*.
+    no coordinate is aligned with an eigenvector. The loss is the excess over the optimum, which is 0 at X*.
 
     Gradient noise is that of a finite sum: example i adds <noise_i, X - X*>. The table of noise_i sums to zero, so X*
     remains the exact optimum, and the index of a batch carries all of its randomness.
@@ -46,6 +46,7 @@ class QuadraticTask(Task):
         batch_size: Examples averaged in a batch, which matters only with noise.
     """
 
+    validation_is_truth = True
     num_val = 1
     num_eval = 1
     eval_chunk = 1
@@ -101,5 +102,6 @@ class QuadraticTask(Task):
         assert isinstance(batch, Tensor)
         point: Tensor = model()
         residual = point - self.optimum.to(point.dtype)
-        excess: Tensor = 0.5 * (self._root.to(point.dtype) @ residual).square().sum()
-        return excess + (batch.to(point.dtype) * residual).sum()
+        with torch.autocast(self.device.type, enabled=False):  # the objective is no layer of a network
+            excess: Tensor = 0.5 * (self._root.to(point.dtype) @ residual).square().sum()
+            return excess + (batch.to(point.dtype) * residual).sum()

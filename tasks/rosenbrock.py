@@ -30,6 +30,7 @@ class RosenbrockTask(Task):
         batch_size: No effect: there is nothing to sample.
     """
 
+    validation_is_truth = True
     num_train = 1
     num_val = 1
     num_eval = 1

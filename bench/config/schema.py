@@ -19,7 +19,7 @@ MAX_STEPS = 100_000_000
 MAX_SEED = 2**31 - 1
 MAX_VALUES, MAX_TRIAL_VALUES = 200_000, 1000  # a sweep may list its values; a trial's are copied for each of its cells
 LABELS = ("matrix", "embedding", "head", "vector")
-DOCUMENTATION = ("paper", "eps_convention", "search_space", "divergence_hint")
+DOCUMENTATION = ("paper", "eps_convention", "search_space", "divergence_hint", "relevant", "tuned_lr")
 TRIAL_KEYS = (
     "optimizer",
     "task",
@@ -76,7 +76,14 @@ class Target:
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """A task class with its own options, and the budget and target that the harness holds it to."""
+    """A task class with its own options, and the budget and target that the harness holds it to.
+
+    Attributes:
+        relevant: The least difference of final losses that matters, as a share of the smaller one: losses a < b differ
+            relevantly if b / a > 1 + relevant, which is |log a - log b| > log(1 + relevant). Relative, because losses
+            span decades within a task (`quadratic`) and differ in unit between tasks. The reason for each value stands
+            beside it in the task's yaml. No training reads it.
+    """
 
     name: str
     target_class: str
@@ -84,6 +91,7 @@ class TaskConfig:
     steps: int
     eval_every: int
     target: Target
+    relevant: float
     loss_scale: float
 
 
@@ -213,6 +221,7 @@ def parse_optimizer(mapping: Any, path: str) -> OptimizerConfig:
 
 def _parse_task(mapping: Any) -> TaskConfig:
     section = Section(mapping, "task")
+    section.take("tuned_lr", None)  # for readers, and for the tests of a task
     target = Section(section.take("target"), "task.target")
     config = TaskConfig(
         name=section.take_name("name"),
@@ -220,6 +229,7 @@ def _parse_task(mapping: Any) -> TaskConfig:
         steps=section.take_int("steps", 1, MAX_STEPS),
         eval_every=section.take_int("eval_every", 1, MAX_STEPS),
         loss_scale=section.take_float("loss_scale"),
+        relevant=section.take_float("relevant"),
         target=Target(
             target.take_text("metric"),
             target.take_float("value", -math.inf),

@@ -16,7 +16,7 @@ from bench.errors import ConfigError, UnknownKeyError
 from bench.jobs.tracker import check_tracker
 from bench.runs.store import Store
 from bench.runs.trial import Trial
-from bench.training.components import TaskShelf, build_schedule
+from bench.training.components import TaskShelf, build_schedule, check_target
 from bench.training.routing import check_optimizer
 
 
@@ -71,6 +71,7 @@ def _make_trials(mapping: Mapping[str, Any], cells: list[Cell], sweep: SweepConf
     for cell in cells:
         config = parse_trial(with_cell(mapping, cell))
         task = tasks.get(config.task, config.device)
+        check_target(config.task, task)
         _check_once(config, checked)
         in_sweep = None if not cell else "grid" if sweep.name == "none" else sweep.name
         trials.append(Trial(config, task.fingerprint, in_sweep, cell))

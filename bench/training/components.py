@@ -1,7 +1,7 @@
 """From a task's configuration to the task itself, its data loaded onto the device."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -17,12 +17,13 @@ class Task(Protocol):
     """What the harness asks of a task: see `tasks.base.Task`, which need not be inherited from."""
 
     fingerprint: str
+    metric_names: Sequence[str]
 
     def build_model(self, generator: torch.Generator) -> nn.Module: ...
     def sample(self, generator: torch.Generator) -> Tensor: ...
     def batch(self, split: str, index: Tensor) -> Any: ...
     def loss(self, model: nn.Module, batch: Any) -> Tensor: ...
-    def evaluate(self, model: nn.Module, *, full: bool) -> Mapping[str, Tensor]: ...
+    def evaluate(self, model: nn.Module, split: str, *, full: bool) -> Mapping[str, Tensor]: ...
     def param_labels(self, model: nn.Module) -> Mapping[str, str]: ...
 
 
@@ -42,6 +43,13 @@ def load_task(config: TaskConfig, device: str) -> Task:
     if not isinstance(task, Task):
         raise ConfigError("task._target_", config.target_class, "expected a class with the methods of tasks.base.Task")
     return task
+
+
+def check_target(config: TaskConfig, task: Task) -> None:
+    """Raises ConfigError if the target is set on a metric that the task does not measure."""
+    measured = [f"val_{name}" for name in task.metric_names]
+    if config.target.metric not in measured:
+        raise ConfigError("task.target.metric", config.target.metric, f"expected one of {', '.join(measured)}")
 
 
 def build_schedule(config: ScheduleConfig, num_steps: int) -> Callable[[int], float]:

@@ -74,8 +74,8 @@ class Ensemble:
         return losses.detach()
 
     @torch.no_grad()
-    def evaluate(self, *, full: bool) -> Mapping[str, Tensor]:
-        metrics: Mapping[str, Tensor] = self._call(lambda model, _: self.task.evaluate(model, full=full), None)
+    def evaluate(self, split: str, *, full: bool) -> Mapping[str, Tensor]:
+        metrics: Mapping[str, Tensor] = self._call(lambda model, _: self.task.evaluate(model, split, full=full), None)
         return metrics
 
     def _call(self, function: Callable[[nn.Module, Any], Any], batch: Any) -> Any:

@@ -28,8 +28,8 @@ class Learner(Protocol):
     def step(self, lr_factor: float, clock: StepClock) -> Tensor:
         """One step of every trial, its parts told to `clock`. Returns the training losses before it, [K]."""
 
-    def evaluate(self, *, full: bool) -> Mapping[str, Tensor]:
-        """Validation metrics, each [K]: on the task's fixed subset, or on everything."""
+    def evaluate(self, split: str, *, full: bool) -> Mapping[str, Tensor]:
+        """Metrics of `val` or `test`, each [K]: on the task's fixed subset, or on everything."""
 
     def diagnose(self) -> Mapping[str, Tensor]:
         """Where eps reshaped the last step, each [K]; see `bench.training.probes`. Only if the trials ask for it."""
@@ -124,10 +124,10 @@ class PlainLearner:
             nn.utils.clip_grad_norm_(self.params.values(), self.trial.clip_norm * self.trial.task.loss_scale)
 
     @torch.no_grad()
-    def evaluate(self, *, full: bool) -> Mapping[str, Tensor]:
+    def evaluate(self, split: str, *, full: bool) -> Mapping[str, Tensor]:
         self.optimizer.set_mode("eval")
         with autocast(self.trial):
-            metrics = self.task.evaluate(self.model, full=full)
+            metrics = self.task.evaluate(self.model, split, full=full)
         self.optimizer.set_mode("train")
         return {name: value.reshape(1) for name, value in metrics.items()}
 

@@ -163,7 +163,7 @@ class TrainingLoop:
         self._resume_clock()
 
     def _evaluate(self, parts: dict[str, float]) -> None:
-        metrics = dict(self.learner.evaluate(full=False))
+        metrics = dict(self.learner.evaluate("val", full=False))
         if self.diagnostics and self.step:
             metrics |= self.learner.diagnose()
         columns = {name: values.tolist() for name, values in metrics.items()}
@@ -204,8 +204,13 @@ class TrainingLoop:
             record.message += f"; {hint}" if hint else ""
 
     def _evaluate_fully(self, status: str) -> None:
-        """Complete the last rows of the trials that end here: of all, unless `status` is `running`."""
-        full = {f"full_{name}": values.tolist() for name, values in self.learner.evaluate(full=True).items()}
+        """Complete the last rows of the trials that end here: of all, unless `status` is `running`.
+
+        The only time that the test split is read.
+        """
+        metrics = {f"full_{name}": values for name, values in self.learner.evaluate("val", full=True).items()}
+        metrics |= self.learner.evaluate("test", full=True)
+        full = {name: values.tolist() for name, values in metrics.items()}
         for position, record in enumerate(self.living):
             if status != "running" or record.status != "running":
                 record.rows[-1].update({name: values[position] for name, values in full.items()})

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.errors import ConfigError
 from bench.jobs.plan import Plan
 from bench.training.clock import PARTS
 from bench.training.interrupt import StopSignal
@@ -178,3 +179,40 @@ def test_a_fault_of_the_code_ends_the_trial_as_failed(
     record = train_first(made)
     assert record.status == "failed"
     assert "bogus" in str(record.message)
+
+
+def test_the_test_split_is_read_once_and_stands_in_the_summary(plan: MakePlan, small: Small) -> None:
+    made, read = plan(*small("mlp")), []
+    task = made.tasks.get(made.trials[0].config.task, "cpu")
+    batch = task.batch
+    task.batch = lambda split, index: (read.append(split), batch(split, index))[1]
+    (record,) = train(made.trials, task, [], StopSignal())
+    assert read.count("test") == 1
+    assert read[-1] == "test"
+    assert {"test_loss", "test_accuracy"} <= record.summary().keys()
+    assert record.summary()["test_loss"] == record.rows[-1]["test_loss"]
+    assert not any("test_loss" in row for row in record.rows[:-1])
+
+
+def test_without_data_the_test_is_the_validation(plan: MakePlan, small: Small) -> None:
+    summary = train_first(plan(*small("quadratic"))).summary()
+    assert summary["test_loss"] == summary["final_val_loss"]
+
+
+def test_accuracy_in_bfloat16_counts_whole_images(plan: MakePlan) -> None:
+    record = train_first(plan("task=mlp", "task.steps=60", "precision=bfloat16"))
+    hits = [row["val_accuracy"] * 500 for row in record.rows]
+    assert hits == pytest.approx([round(hit) for hit in hits], abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "loss", "test_loss", "val_los"])
+def test_a_target_on_what_the_task_does_not_measure_is_refused_naming_its_metrics(plan: MakePlan, metric: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^task\.target\.metric={metric}: .*val_loss, val_accuracy$") as caught:
+        plan("task=mlp", f"task.target.metric={metric}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["0", "-0.1", ".inf", "much", "true"])
+def test_a_margin_that_is_no_positive_number_is_refused(plan: MakePlan, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^task\.relevant="):
+        plan("task=mlp", f"task.relevant={value}")

@@ -53,6 +53,7 @@ def test_yaml_says_what_the_task_is_and_comments_every_key(task_config: dict[str
     keys = [line for line in lines if not line.startswith(("#", "name:", "_target_:")) and line.strip()]
     assert [line for line in keys if "  # " not in line] == []
     assert set(task_config["target"]) == {"metric", "value", "mode"}
+    assert task_config["relevant"] > 0
     assert task_config["target"]["mode"] in ("min", "max")
     assert task_config["loss_scale"] == 1.0
 
@@ -106,35 +107,69 @@ def test_labels_cover_all_parameters_with_the_four_labels(task: Task) -> None:
 def test_target_is_not_met_at_initialisation(task: Task, task_config: dict[str, Any]) -> None:
     for seed in range(3):
         for full in (False, True):
-            assert not is_met(task.evaluate(build(task, seed), full=full), task_config["target"])
+            assert not is_met(task.evaluate(build(task, seed), "val", full=full), task_config["target"])
+
+
+def test_splits_share_no_example_and_test_is_not_val_but_where_no_data_stand_behind(task: Task) -> None:
+    if task.validation_is_truth:
+        model = build(task)
+        measured = task.evaluate(model, "val", full=True), task.evaluate(model, "test", full=True)
+        assert measured[0]["val_loss"] == measured[1]["test_loss"]
+        return
+    sizes = {"val": task.num_val, "test": task.num_test}
+    held_out = {split: inputs_of(task.batch(split, torch.arange(size))) for split, size in sizes.items()}
+    assert min(len(rows) for rows in held_out.values()) > 1
+    assert not held_out["val"] & held_out["test"]
+    generator = torch.Generator().manual_seed(0)
+    drawn = set.union(*(inputs_of(task.batch("train", task.sample(generator))) for _ in range(50)))
+    assert len(drawn & (held_out["val"] | held_out["test"])) <= len(drawn) / 100  # a text repeats itself here and there
+
+
+def inputs_of(batch: Any) -> set[bytes]:
+    return {row.numpy().tobytes() for row in (batch[0] if isinstance(batch, tuple) else batch)}
 
 
 def test_evaluation_gives_finite_scalars_and_is_repeatable(task: Task) -> None:
     model = build(task)
-    metrics = task.evaluate(model, full=False)
+    metrics = task.evaluate(model, "val", full=False)
     assert "val_loss" in metrics
     assert all(value.ndim == 0 and value.isfinite() and not value.requires_grad for value in metrics.values())
-    torch.testing.assert_close(metrics, task.evaluate(model, full=False), rtol=0, atol=0)
+    torch.testing.assert_close(metrics, task.evaluate(model, "val", full=False), rtol=0, atol=0)
 
 
 def test_evaluation_is_the_mean_over_examples_however_it_is_cut(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(task).double()
-    reference = task.evaluate(model, full=False)
+    reference = task.evaluate(model, "val", full=False)
     monkeypatch.setattr(task, "eval_chunk", 7)
-    torch.testing.assert_close(task.evaluate(model, full=False), reference, rtol=1e-12, atol=0)
+    torch.testing.assert_close(task.evaluate(model, "val", full=False), reference, rtol=1e-12, atol=0)
 
 
-def test_full_evaluation_sees_every_validation_example_once(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Tensor] = []
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_full_evaluation_sees_every_example_of_the_split_once(
+    task: Task, split: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int]] = []
     batch = task.batch
 
     def record(split: str, index: Tensor) -> Any:
-        seen.append(index)
+        seen.extend((split, number) for number in index.tolist())
         return batch(split, index)
 
     monkeypatch.setattr(task, "batch", record)
-    task.evaluate(build(task), full=True)
-    assert torch.equal(torch.cat(seen), torch.arange(task.num_val))
+    task.evaluate(build(task), split, full=True)
+    read = "val" if task.validation_is_truth else split
+    size = task.num_val if read == "val" else task.num_test
+    assert seen == [(read, number) for number in range(size)]
+
+
+def test_metrics_under_bfloat16_are_means_of_whole_examples(task: Task) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        measured = task.evaluate(build(task), "val", full=True)
+    assert {name.removeprefix("val_") for name in measured} == set(task.metric_names)
+    assert {value.dtype for value in measured.values()} == {torch.float64}
+    if "val_accuracy" in measured:
+        hits = measured["val_accuracy"].item() * task.num_val
+        assert hits == pytest.approx(round(hits), abs=1e-6)
 
 
 def test_a_few_steps_of_adamw_lower_the_training_loss(task: Task) -> None:
@@ -157,7 +192,7 @@ def test_loss_is_in_the_precision_of_the_model(task: Task) -> None:
     assert single.dtype == torch.float32
     assert double.dtype == torch.float64
     assert single.item() == pytest.approx(double.item(), rel=1e-5)
-    assert task.evaluate(model, full=False)["val_loss"].dtype == torch.float64
+    assert task.evaluate(model, "val", full=False)["val_loss"].dtype == torch.float64
 
 
 def test_stacked_models_under_vmap_equal_each_alone(task: Task) -> None:
@@ -174,7 +209,7 @@ def test_stacked_models_under_vmap_equal_each_alone(task: Task) -> None:
         parameters, _ = stack_module_state([Bound(model, task.loss) for model in models])
         packed = vmap(lambda values, batch: functional_call(loss, values, (batch,)))(parameters, batches)
         packed.sum().backward()
-        evaluate = Bound(models[0], task.evaluate, full=False)
+        evaluate = Bound(models[0], task.evaluate, split="val", full=False)
         metrics = vmap(lambda values: functional_call(evaluate, values, ()))(parameters)
     assert [warning for warning in caught if "performance drop" in str(warning.message)] == []
 
@@ -186,7 +221,7 @@ def test_stacked_models_under_vmap_equal_each_alone(task: Task) -> None:
         grads = [model.get_parameter(name.removeprefix("model.")).grad for model in models]
         torch.testing.assert_close(stacked.grad, torch.stack(grads), rtol=1e-10, atol=1e-12)
     for name, values in metrics.items():
-        each = torch.stack([task.evaluate(model, full=False)[name] for model in models])
+        each = torch.stack([task.evaluate(model, "val", full=False)[name] for model in models])
         torch.testing.assert_close(values, each, rtol=1e-12, atol=1e-12)
 
 

@@ -78,7 +78,13 @@ def test_text_that_is_not_utf8_is_one_line(tmp_path: Path, content: bytes) -> No
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("length", [0, 1, 8, 79])
+def test_a_byte_order_mark_is_no_character_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "marked.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    assert load_corpus("text", str(path)) == TEXT
+
+
+@pytest.mark.parametrize("length", [0, 1, 8, 80])
 def test_empty_or_too_short_corpora_are_refused(tmp_path: Path, length: int) -> None:
     path = tmp_path / "short"
     path.write_text("a" * length)
@@ -86,10 +92,16 @@ def test_empty_or_too_short_corpora_are_refused(tmp_path: Path, length: int) -> 
         make_gpt(path)
 
 
-def test_the_shortest_corpus_that_the_message_allows_works(tmp_path: Path) -> None:
+@pytest.mark.parametrize("context", [1, 7, 8, 64])
+def test_the_shortest_corpus_that_the_message_allows_works(tmp_path: Path, context: int) -> None:
     path = tmp_path / "shortest"
-    path.write_text("a" * 81)
-    assert make_gpt(path).num_val == 1
+    path.write_text("a" * 10 * context)
+    with pytest.raises(ValueError, match=f"give more than {10 * context} or") as caught:
+        make_gpt(path, context=context)
+    assert "\n" not in str(caught.value)
+    path.write_text("a" * (10 * context + 1))
+    task = make_gpt(path, context=context)
+    assert (task.num_val, task.num_test) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -138,21 +150,22 @@ def test_rare_characters_beyond_256_share_one_token() -> None:
 
 def test_splits_are_by_position_and_windows_follow_the_text(text_file: Path) -> None:
     task = make_gpt(text_file)
-    joined = torch.cat([task.tokens["train"], task.tokens["val"]])
+    joined = torch.cat([task.tokens["train"], task.tokens["test"], task.tokens["val"]])
     assert torch.equal(joined, encode(TEXT, build_vocabulary(TEXT)))
-    assert len(task.tokens["train"]) == int(0.9 * len(TEXT))
+    assert len(task.tokens["val"]) == len(task.tokens["test"]) == len(TEXT) // 10
     window = task.batch("train", torch.tensor([5]))
     assert isinstance(window, Tensor)
     assert torch.equal(window[0], joined[5:14])
 
 
-def test_validation_windows_predict_every_character_once(text_file: Path) -> None:
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_held_out_windows_predict_every_character_once(text_file: Path, split: str) -> None:
     task = make_gpt(text_file)
-    windows = task.batch("val", torch.arange(task.num_val))
+    windows = task.batch(split, torch.arange(task.num_val if split == "val" else task.num_test))
     assert isinstance(windows, Tensor)
     targets = windows[:, 1:].flatten()
-    assert torch.equal(targets, task.tokens["val"][1 : len(targets) + 1])
-    assert len(task.tokens["val"]) - 1 - len(targets) < task.context
+    assert torch.equal(targets, task.tokens[split][1 : len(targets) + 1])
+    assert len(task.tokens[split]) - 1 - len(targets) < task.context
 
 
 def test_model_does_not_look_ahead(text_file: Path) -> None:
@@ -169,7 +182,9 @@ def test_model_does_not_look_ahead(text_file: Path) -> None:
 def test_initial_loss_is_that_of_an_even_guess_with_either_head(text_file: Path, tied_head: bool) -> None:
     task = make_gpt(text_file, tied_head=tied_head)
     model = task.build_model(torch.Generator().manual_seed(0))
-    assert task.evaluate(model, full=True)["val_loss"].item() == pytest.approx(math.log(task.vocabulary_size), abs=0.5)
+    assert task.evaluate(model, "val", full=True)["val_loss"].item() == pytest.approx(
+        math.log(task.vocabulary_size), abs=0.5
+    )
     assert ("head" in task.param_labels(model).values()) != tied_head
 
 
@@ -192,7 +207,7 @@ def test_bigram_loss_equals_a_count_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "ab"
     path.write_text("ab" * 45 + "aababbabaa")
     task = make_gpt(path, context=4)
-    count = {("a", "b"): 45, ("b", "a"): 44, ("a", "a"): 0, ("b", "b"): 0}
+    count = {("a", "b"): 40, ("b", "a"): 39, ("a", "a"): 0, ("b", "b"): 0}
     pairs = list(zip("aababbaba", "ababbabaa", strict=True))[: 2 * task.context]
     expected = 0.0
     for first, second in pairs:
@@ -210,4 +225,4 @@ def test_a_short_training_beats_the_bigram_model() -> None:
         optimizer.zero_grad()
         task.loss(model, task.batch("train", task.sample(generator))).backward()
         optimizer.step()
-    assert task.evaluate(model, full=True)["val_loss"].item() < bigram_loss(task)
+    assert task.evaluate(model, "val", full=True)["val_loss"].item() < bigram_loss(task)

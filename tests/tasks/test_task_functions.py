@@ -74,12 +74,13 @@ def test_digits_split_is_disjoint_and_set_by_its_own_seed() -> None:
     assert make_mlp(width=32).fingerprint == first.fingerprint
     assert first.num_val == 500
     plain = first.num_train // 9
-    assert plain == 1797 - 500
+    assert plain == 1797 - 500 - 400
     centre = torch.arange(4 * plain, 5 * plain)  # the shift by (0, 0)
     train, _ = first.batch("train", centre)
     val, _ = first.batch("val", torch.arange(500))
-    rows = {tuple(row) for row in torch.cat([train, val]).tolist()}
-    assert len(rows) == len({tuple(row) for row in train.tolist()}) + len({tuple(row) for row in val.tolist()})
+    test, _ = first.batch("test", torch.arange(400))
+    rows = [{tuple(row) for row in images.tolist()} for images in (train, val, test)]
+    assert len(set.union(*rows)) == sum(map(len, rows))
 
 
 def test_digits_are_shifted_by_one_pixel_with_their_labels() -> None:
@@ -96,7 +97,7 @@ def test_digits_are_shifted_by_one_pixel_with_their_labels() -> None:
 
 def test_initial_loss_of_a_classifier_is_that_of_an_even_guess() -> None:
     task = make_mlp()
-    metrics = task.evaluate(task.build_model(torch.Generator().manual_seed(0)), full=True)
+    metrics = task.evaluate(task.build_model(torch.Generator().manual_seed(0)), "val", full=True)
     assert metrics["val_loss"].item() == pytest.approx(math.log(10), abs=0.1)
     assert metrics["val_accuracy"].item() < 0.3
 
