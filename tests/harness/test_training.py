@@ -186,7 +186,7 @@ def test_the_test_split_is_read_once_and_stands_in_the_summary(plan: MakePlan, s
     task = made.tasks.get(made.trials[0].config.task, "cpu")
     batch = task.batch
     task.batch = lambda split, index: (read.append(split), batch(split, index))[1]
-    (record,) = train(made.trials, task, [], StopSignal())
+    (record,) = train([made.trials[0].config], task, [], StopSignal())
     assert read.count("test") == 1
     assert read[-1] == "test"
     assert {"test_loss", "test_accuracy"} <= record.summary().keys()
