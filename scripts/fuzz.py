@@ -10,13 +10,9 @@ import argparse
 import sys
 import time
 import traceback
-from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path[:0] = [str(TESTS.parent), str(TESTS / "fuzzing"), str(TESTS / "report")]
-
-from everything import PROPERTIES  # noqa: E402
-from properties import Property, run_property, share_out  # noqa: E402
+from tests.fuzzing.everything import PROPERTIES
+from tests.fuzzing.properties import Property, run_property, share_out
 
 
 def fuzz(name: str, prop: Property, num_cases: int) -> tuple[str, int]:

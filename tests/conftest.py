@@ -1,5 +1,24 @@
-"""Tiny trainings are fastest on one thread, in this process and in those that tests start."""
+"""Tiny trainings on one thread, and tests that start processes marked `slow`."""
 
 import os
+import subprocess
+import sys
+from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # fastest for tiny models, here and in the processes that tests start
+
+
+@pytest.fixture(autouse=True)
+def only_slow_tests_start_python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pytest -m "not slow"` stays quick: a Python of its own costs a test seconds."""
+    if request.node.get_closest_marker("slow"):
+        return
+    start = subprocess.Popen.__init__
+
+    def refuse(self: Any, args: Any, *rest: Any, **options: Any) -> None:
+        assert sys.executable not in args, "a test that starts Python is marked `slow`"
+        start(self, args, *rest, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)

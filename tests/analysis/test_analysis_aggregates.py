@@ -6,9 +6,9 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from frames_for_tests import final_frame
 
 from bench.analysis import aggregates, profiles, tuning
+from tests.analysis.frames_for_tests import final_frame
 
 SCORES = np.array([[1.0, 2.0], [2.0, 2.0], [1.0, 1.0], [2.0, 1.0]])
 OTHERS = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])

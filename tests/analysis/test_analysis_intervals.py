@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from frames_for_tests import final_frame
 from scipy import stats
 
 import bench
 from bench.analysis import bootstrap, intervals, power, verdicts
+from tests.analysis.frames_for_tests import final_frame
 
 SCRIPT = """
 import numpy as np
@@ -21,6 +21,7 @@ print(paired_interval([np.array([0.1, 0.4, -0.2, 0.3]), np.array([0.0, 0.5, 0.2]
 """
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_interval_in_another_process() -> None:
     command = [sys.executable, "-c", SCRIPT]
     environment = os.environ | {"PYTHONPATH": str(Path(bench.__file__).parents[1])}

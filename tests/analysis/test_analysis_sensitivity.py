@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from frames_for_tests import cell_frame
 
 from bench.analysis import epsilon, sensitivity
+from tests.analysis.frames_for_tests import cell_frame
 
 LR, EPS = "optimizer.lr", "optimizer.eps"
 

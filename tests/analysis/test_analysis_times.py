@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from frames_for_tests import curve_frame, final_frame
 
 from bench.analysis import convergence, speedup, targets
+from tests.analysis.frames_for_tests import curve_frame, final_frame
 
 
 def test_first_crossing_goes_by_time_and_not_by_index() -> None:

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from frames_for_tests import final_frame
 
 from bench.analysis import verdicts
+from tests.analysis.frames_for_tests import final_frame
 
 
 def compare(losses: dict[str, list[float]]) -> pd.Series:

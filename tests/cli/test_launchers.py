@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r'^```bash title="(?:launchers|ray)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^python (-m bench -m .+)$", "\n".join(BLOCK.findall((ROOT / "README.md").read_text())), re.M)

@@ -4,18 +4,18 @@ import os
 from functools import cache
 from typing import Any
 
-from hostile import TEXTS, mutated, numbers, plausible, texts, usually, values
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from properties import Property, make_folder, require_one_line
 
 from bench.cli.compose import find_conf_dir
 from bench.cli.explain import check_choices, explain, failed_to_compose
 from bench.errors import ConfigError, one_line
 from bench.jobs.plan import make_plan
+from tests.fuzzing.hostile import TEXTS, mutated, numbers, plausible, texts, usually, values
+from tests.fuzzing.properties import Property, make_folder, require_one_line
 
 FOLDER = make_folder("configurations")
 FIXED = ["tracker=none", "device=cpu", f"results_dir={FOLDER / 'results'}"]

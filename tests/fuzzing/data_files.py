@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from hostile import damaged
 from hypothesis import strategies as st
-from properties import Property, make_folder, require_one_line
 
 from tasks.cifar_archive import FILES, FOLDER, load_cifar, parse_batch
 from tasks.gpt_nano import GPTTask
+from tests.fuzzing.hostile import damaged
+from tests.fuzzing.properties import Property, make_folder, require_one_line
 
 ROOT = make_folder("data")
 CANARY = ROOT / "executed"

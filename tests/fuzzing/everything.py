@@ -1,7 +1,5 @@
 """All properties by name."""
 
-import configurations
-import data_files
-import run_folders
+from tests.fuzzing import configurations, data_files, run_folders
 
 PROPERTIES = configurations.PROPERTIES | run_folders.PROPERTIES | data_files.PROPERTIES

@@ -14,11 +14,7 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import synthetic
-from configurations import compose_mapping
-from hostile import damaged, mutated, usually
 from hypothesis import strategies as st
-from properties import Property, make_folder, require_one_line
 
 from bench.analysis.load import Loaded, load
 from bench.jobs.job import run_job
@@ -27,6 +23,10 @@ from bench.jobs.plan import Plan, make_plan
 from bench.jobs.summary import print_summary
 from bench.report import write_report
 from bench.runs.store import Store
+from tests.fuzzing.configurations import compose_mapping
+from tests.fuzzing.hostile import damaged, mutated, usually
+from tests.fuzzing.properties import Property, make_folder, require_one_line
+from tests.report import synthetic
 
 ROOT = make_folder("runs")
 COLUMNS = ["train_loss", "step_seconds", "diag/<b>/x", "run", "ü"]

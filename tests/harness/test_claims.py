@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from bench.runs.claims import Claims
 
 HOLD = """
@@ -27,6 +29,7 @@ def hold(folder: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 def test_what_another_process_has_claimed_is_left_to_it_until_it_dies(tmp_path: Path) -> None:
     other = hold(tmp_path)
     with Claims(tmp_path).take(["a", "b", "c"]) as claimed:

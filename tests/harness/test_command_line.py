@@ -109,6 +109,7 @@ def test_multirun_multiplies_optimizers_and_sweeps(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 def test_a_signal_leaves_an_interrupted_run_with_what_was_measured(
     small: Small, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

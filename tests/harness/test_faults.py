@@ -229,6 +229,8 @@ SHORT_OF_MEMORY = """
 import resource, sys
 import pyarrow.parquet, sklearn.datasets, torch._dynamo
 from bench.__main__ import main
+
+pytestmark = pytest.mark.slow
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv.pop(1)) * 2**20,) * 2)
 main()

@@ -1,15 +1,11 @@
 """A few hundred random cases through the properties that `scripts/fuzz.py` puts ten thousand through."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / "fuzzing"), str(TESTS / "report")]
-
-from everything import PROPERTIES  # noqa: E402
-from properties import run_property, share_out  # noqa: E402
+from tests.fuzzing.everything import PROPERTIES
+from tests.fuzzing.properties import run_property, share_out
 
 NUM_CASES = share_out(PROPERTIES, 400)
 

@@ -81,6 +81,7 @@ def test_out_of_memory_halves_the_pack_and_goes_on(
     assert "does not fit into memory" in caplog.text
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_runs_as_this_process(mapping: Mapping, small: Small, tmp_path: Path) -> None:
     overrides = [*small("mlp"), "task.steps=10", "sweep=seeds", "sweep.axes.seed=[range,0,6]", "pack_size=3"]
     here, there = tmp_path / "here", tmp_path / "there"
@@ -102,6 +103,7 @@ def test_the_best_cell_is_trained_again_on_fresh_seeds(mapping: Mapping, small: 
     assert objective == pytest.approx(sum(run["summary"]["final_val_loss"] for run in confirmed) / 2)
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_where_it_was(small: Small, tmp_path: Path) -> None:
     """kill -9 at random moments, started again each time: every cell once, equal to an undisturbed sweep's."""
     sweep = ["sweep=seeds", "sweep.axes.seed=[range,0,12]", "pack_size=2", "tracker=none"]
@@ -139,6 +141,7 @@ def test_a_thousand_cells_are_a_thousand_readable_runs(mapping: Mapping) -> None
     assert len(losses(Path(composed["results_dir"]))) == 1000
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_pack_which_is_tried_again(small: Small, tmp_path: Path) -> None:
     sweep = [
         "sweep=seeds",

@@ -97,6 +97,7 @@ def test_a_results_dir_that_cannot_be_written_is_told_before_training(mapping: M
         run_job({**mapping(*small("mlp")), "results_dir": "/proc/nowhere"})
 
 
+@pytest.mark.slow
 def test_two_processes_give_byte_identical_losses(mapping: Mapping, small: Small, tmp_path: Path) -> None:
     losses = []
     for name in ("a", "b"):

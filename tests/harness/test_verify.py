@@ -346,6 +346,7 @@ def test_a_mistake_is_one_line_with_exit_code_2(
         assert re.fullmatch(r"error: [^\n]+\n", captured.err), captured.err
 
 
+@pytest.mark.slow
 def test_exit_codes_reach_the_shell(trained: Callable[..., list[Path]]) -> None:
     (folder,) = trained()
     for damage, code in ((None, 0), (flip_byte, 1)):

@@ -191,6 +191,7 @@ class Mine(torch.optim.Optimizer):
 
 
 @pytest.mark.parametrize(("sign", "code"), [("-=", 0), ("+=", 1)])
+@pytest.mark.slow
 def test_an_optimizer_of_ones_own_is_checked_from_its_folder(tmp_path, sign, code):
     (tmp_path / "optimizers").mkdir()
     (tmp_path / "optimizers" / "mine.py").write_text(MINE.replace("SIGN", sign))

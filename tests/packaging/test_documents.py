@@ -7,6 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 Bench = Callable[..., subprocess.CompletedProcess[str]]
 Blocks = dict[str, dict[str, str]]
 

@@ -16,6 +16,8 @@ Bench = Callable[..., subprocess.CompletedProcess[str]]
 SHOW_PLACES = """
 import optimizers.adam, tasks.base
 from bench.cli import compose
+
+pytestmark = pytest.mark.slow
 print(compose.find_conf_dir(), optimizers.adam.__file__, tasks.base.__file__, compose.__file__, sep="\\n")
 """
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import synthetic
 
 from bench.analysis.comparability import prepare
 from bench.analysis.load import load
+from tests.report import synthetic
 
 
 def test_rows_and_metrics_of_every_run_are_read(tmp_path: Path) -> None:

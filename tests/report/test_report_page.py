@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import synthetic
 
 import bench
 from bench.analysis.findings import Findings, analyse
@@ -18,6 +17,7 @@ from bench.analysis.load import load
 from bench.report import write_report
 from bench.report.__main__ import main
 from bench.report.figures.style import make_palette
+from tests.report import synthetic
 
 
 def findings(root: Path) -> Findings:
@@ -242,6 +242,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_module_runs_from_the_command_line_with_another_target_and_baseline(tmp_path: Path) -> None:
     for optimizer in ("adamw", "madam"):
         for seed in range(3):
