@@ -9,7 +9,7 @@ from bench.analysis.comparability import format_scale
 from bench.analysis.frames import each
 from bench.analysis.verdicts import signed
 
-LOSS_COLUMNS = ("train_loss", "val_loss", "full_val_loss", "test_loss")
+LOSS_COLUMNS = ("train_loss", "val_loss", "full_val_loss", "full_test_loss")
 
 
 def compare_scales(used: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:

@@ -79,10 +79,9 @@ class TaskConfig:
     """A task class with its own options, and the budget and target that the harness holds it to.
 
     Attributes:
-        relevant: The least difference of final losses that matters, as a share of the smaller one: losses a < b differ
-            relevantly if b / a > 1 + relevant, which is |log a - log b| > log(1 + relevant). Relative, because losses
-            span decades within a task (`quadratic`) and differ in unit between tasks. The reason for each value stands
-            beside it in the task's yaml. No training reads it.
+        relevant: The least difference of the natural logarithm of the final test loss that matters: 0.05 is a ratio of
+            1.05, five percent. Relative, because losses span decades within a task (`quadratic`) and differ in unit
+            between tasks. The reason for each value stands beside it in the task's yaml. No training reads it.
     """
 
     name: str

@@ -208,9 +208,8 @@ class TrainingLoop:
 
         The only time that the test split is read.
         """
-        metrics = {f"full_{name}": values for name, values in self.learner.evaluate("val", full=True).items()}
-        metrics |= self.learner.evaluate("test", full=True)
-        full = {name: values.tolist() for name, values in metrics.items()}
+        metrics = {**self.learner.evaluate("val", full=True), **self.learner.evaluate("test", full=True)}
+        full = {f"full_{name}": values.tolist() for name, values in metrics.items()}
         for position, record in enumerate(self.living):
             if status != "running" or record.status != "running":
                 record.rows[-1].update({name: values[position] for name, values in full.items()})

@@ -42,11 +42,11 @@ class Record:
         last = self.rows[-1] if self.rows else {}
         measured = [row for row in self.rows if math.isfinite(row["val_loss"])]
         best = min(measured, key=lambda row: row["val_loss"], default={})
-        metrics = [name for name in last if name.startswith(("full_", "test_"))]
+        metrics = [name for name in last if name.startswith("full_")]
         return {
             "num_steps": int(last.get("step", 0)),
             "initial_val_loss": self.rows[0]["val_loss"] if self.rows else math.nan,
-            **{name.replace("full_", "final_", 1): last[name] for name in metrics},
+            **{f"final_{name.removeprefix('full_')}": last[name] for name in metrics},
             "best_val_loss": best.get("val_loss", math.nan),
             "best_step": int(best.get("step", 0)),
             "steps_to_target": target_row["step"] if target_row else math.inf,

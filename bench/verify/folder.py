@@ -107,7 +107,7 @@ def _find_row_faults(status: str, trial: TrialConfig, rows: Sequence[Row]) -> It
     names = [*LEADING_COLUMNS, "step_seconds", *(f"{part}_seconds" for part in PARTS)]
     if status in FINISHED:
         metrics = [name.removeprefix("val_") for name in rows[0] if name.startswith("val_")]
-        names += [prefix + name for prefix in ("full_val_", "test_") for name in metrics]
+        names += [prefix + name for prefix in ("full_val_", "full_test_") for name in metrics]
     if missing := [name for name in names if name not in rows[0]]:
         yield f"{METRICS_FILE} has no column {', '.join(missing)}"
     steps, every = [int(row["step"]) for row in rows], trial.task.eval_every
