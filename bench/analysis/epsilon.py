@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from bench.analysis.frames import each, groups
+from bench.analysis.frames import groups
 from bench.analysis.sensitivity import number_of
 
 EPS, LR = "optimizer.eps", "optimizer.lr"
@@ -16,37 +16,6 @@ DEFAULT_EPS = 1e-8
 def eps_of(cell: str) -> float:
     """The optimizer's eps in a cell, NaN where it has none."""
     return number_of(json.loads(cell).get(EPS))
-
-
-def eps_sentences(widths: pd.DataFrame, curves: pd.DataFrame) -> list[tuple[str, str]]:
-    """A headline and its details for each sweep of eps: its flat region, and whether PyTorch's default lies in it.
-
-    Args:
-        widths: From `sensitivity.flat_widths`.
-        curves: From `sensitivity.response_curves`.
-    """
-    sentences = []
-    for row in each(widths[(widths["key"] == EPS) & widths["width"].notna()]):
-        bound = "at least " if row.open_low or row.open_high else ""
-        who = f"{row.setting}: the flat region of {row.optimizer}'s eps is {bound}{row.width:.1f} decades wide"
-        text = (
-            f"from {_short(row.low)} to {_short(row.high)} the median final loss stays within {row.delta:.2g} of the "
-        )
-        text += f"best, {row.best_loss:.4g}"
-        mine = curves[(curves["key"] == EPS) & (curves["setting"] == row.setting) & (curves["sweep"] == row.sweep)
-                      & (curves["optimizer"] == row.optimizer)]  # fmt: skip
-        default = mine[np.isclose(mine["value"], DEFAULT_EPS, rtol=1e-6, atol=0)]
-        if len(default):
-            loss = default["loss"].iloc[0]
-            side = "inside" if row.low <= DEFAULT_EPS <= row.high else "outside"
-            reached = f"{loss:.4g}" if math.isfinite(loss) else "no finite loss"
-            text += f"; the default {_short(DEFAULT_EPS)} lies {side} and reaches {reached}"
-        sentences.append((who, f"{text}."))
-    return sentences
-
-
-def _short(value: float) -> str:
-    return f"{value:.1g}".replace("e-0", "e-")
 
 
 def best_lr_drift(cells: pd.DataFrame) -> pd.DataFrame:

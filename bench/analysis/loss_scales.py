@@ -5,10 +5,6 @@ import math
 import numpy as np
 import pandas as pd
 
-from bench.analysis.comparability import format_scale
-from bench.analysis.frames import each
-from bench.analysis.verdicts import signed
-
 LOSS_COLUMNS = ("train_loss", "val_loss", "full_val_loss", "full_test_loss")
 
 
@@ -75,18 +71,3 @@ def _compare(
     gap = np.abs(a[:, validation] - b[:, validation])
     gap = gap[~same_nan[:, validation]]
     return identical, float(np.nan_to_num(gap, nan=math.inf).max(initial=0.0))
-
-
-def scale_sentences(comparison: pd.DataFrame) -> list[tuple[str, str]]:
-    """A headline and its details per task, optimizer and scale."""
-    sentences = []
-    for row in each(comparison):
-        scales = f"with the loss × {format_scale(row.loss_scale)} instead of × {format_scale(row.reference_scale)}"
-        who = f"{row.task}: {row.optimizer}"
-        if row.num_identical == row.num_pairs:
-            sentences.append((f"{who} repeats every loss bit for bit", f"{scales}, {row.num_pairs} pairs of runs."))
-        else:
-            identical = f"{row.num_identical} of {row.num_pairs} pairs of runs are bit-identical"
-            change = f"the median final loss changes by {signed(row.median_change)}"
-            sentences.append((f"{who} moves", f"{scales}, {identical}; {change}."))
-    return sentences

@@ -1,13 +1,12 @@
 """Speedup against a named baseline, split into fewer steps x cost per step."""
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench.analysis.bootstrap import Array, generator, percentile_interval
-from bench.analysis.frames import each, groups
+from bench.analysis.frames import groups
 from bench.analysis.intervals import MIN_PAIRS
 
 
@@ -49,37 +48,6 @@ def speedups(times: pd.DataFrame, costs: pd.DataFrame, baselines: dict[str, str]
     columns = ["setting", "optimizer", "baseline", "num_pairs", "reached", "reached_baseline", "fewer_steps", "low",
                "high", "cheaper_step", "speedup", "derived"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
-
-
-def speed_sentences(table: pd.DataFrame, targets: pd.DataFrame) -> list[tuple[str, str]]:
-    """A headline and its details for each comparison whose target somebody reached."""
-    goals = {goal.setting: goal for goal in each(targets)}
-    sentences = []
-    for row in each(table[table["fewer_steps"].notna()]):
-        goal = goals[row.setting]
-        what = f"{goal.metric} {'≤' if goal.mode == 'min' else '≥'} {goal.value:g}"
-        who = f"{row.setting}: {row.optimizer}"
-        reached = f"to {what}; {row.reached} and {row.reached_baseline} of {row.num_pairs} seeds arrive."
-        if row.fewer_steps == 0:
-            sentences.append((f"{who} does not reach the target, {row.baseline} does", reached))
-        elif math.isinf(row.fewer_steps):
-            sentences.append((f"{who} reaches the target, {row.baseline} does not", reached))
-        else:
-            headline = f"{who} needs {1 / row.fewer_steps:.2f} × the steps of {row.baseline}"
-            sentences.append((headline, f"to {what}{_describe_ratio(row)}"))
-    return sentences
-
-
-def _describe_ratio(row: Any) -> str:
-    span = ""
-    if row.low > 0 and math.isfinite(row.high):
-        span = f", 95 % interval {1 / row.high:.2f} to {1 / row.low:.2f}"
-    if not math.isfinite(row.cheaper_step):
-        return f"{span}; the cost of a step was not measured alone."
-    clock = "derived from steps timed alone" if row.derived else "measured"
-    return (
-        f"{span}; a step costs {1 / row.cheaper_step:.2f} × as much: {row.speedup:.2f} × as fast in seconds ({clock})."
-    )
 
 
 def ratio_of_medians(pairs: Array) -> float:

@@ -8,14 +8,14 @@ import pandas as pd
 from bench.analysis.aggregates import normalize_scores
 from bench.analysis.frames import groups
 from bench.analysis.intervals import ALPHA, MIN_PAIRS, holm, paired_interval
-from bench.analysis.power import MAX_SEEDS, detectable_difference, pairs_needed
+from bench.analysis.power import detectable_difference, pairs_needed
 
 PREFERRED_BASELINES = ("adamw", "adam", "sgd")
 OVERALL = "all tasks"
 COLUMNS = ["setting", "optimizer", "baseline", "loss", "baseline_loss", "difference", "relative", "low", "high",
            "t_low", "t_high", "bootstrap_low", "bootstrap_high", "p_value", "p_holm", "num_pairs", "num_comparisons",
-           "num_diverged", "num_diverged_baseline", "sigma", "detectable", "seeds_needed", "fresh", "verdict",
-           "headline", "details"]  # fmt: skip
+           "num_diverged", "num_diverged_baseline", "sigma", "detectable", "seeds_needed", "fresh",
+           "verdict"]  # fmt: skip
 
 
 def choose_baselines(final: pd.DataFrame, wanted: str | None) -> dict[str, str]:
@@ -71,9 +71,7 @@ def compare(final: pd.DataFrame, baselines: dict[str, str], *, seed: int = 0) ->
                 "num_diverged_baseline": int(diverged.loc[pairs.index, baseline].sum()),
                 "fresh": bool(fresh[optimizer] and fresh[baseline]), **interval,
             })  # fmt: skip
-    return _conclude(
-        pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("verdict", "headline", "details")])
-    )
+    return _conclude(pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "verdict"]))
 
 
 def compare_overall(final: pd.DataFrame, settings: list[str], baseline: str | None, *, seed: int = 0) -> pd.DataFrame:
@@ -104,9 +102,7 @@ def compare_overall(final: pd.DataFrame, settings: list[str], baseline: str | No
             "num_diverged_baseline": int(((mine["optimizer"] == baseline) & (mine["status"] == "diverged")).sum()),
             "fresh": bool(mine["fresh"].all()), **interval,
         })  # fmt: skip
-    return _conclude(
-        pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("verdict", "headline", "details")])
-    )
+    return _conclude(pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "verdict"]))
 
 
 def _conclude(table: pd.DataFrame) -> pd.DataFrame:
@@ -126,8 +122,6 @@ def _conclude(table: pd.DataFrame) -> pd.DataFrame:
         pairs_needed(d, s, alpha) for d, s in zip(table["difference"], table["sigma"], strict=True)
     ]
     table["verdict"] = [_verdict(row) for _, row in table.iterrows()]
-    table["headline"] = [_headline(row) for _, row in table.iterrows()]
-    table["details"] = [_details(row) for _, row in table.iterrows()]
     return table.reindex(columns=COLUMNS)
 
 
@@ -141,58 +135,3 @@ def _verdict(row: pd.Series) -> str:
     if row["p_holm"] > ALPHA or row["low"] <= 0 <= row["high"]:
         return "not distinguishable"
     return "better" if row["difference"] < 0 else "worse"
-
-
-def _headline(row: pd.Series) -> str:
-    pair = f"{row['setting']}: {row['optimizer']} and {row['baseline']}"
-    what = "normalized loss" if row["setting"] == OVERALL else "final validation loss"
-    if row["num_pairs"] == 0:
-        return f"{pair} are not compared"
-    if row["verdict"] == "both diverged":
-        return f"{pair} both diverged"
-    if row["verdict"] == "identical":
-        return f"{pair} have the same {what}"
-    if row["verdict"] in ("better", "worse"):
-        side = "lower" if row["verdict"] == "better" else "higher"
-        return f"{row['setting']}: {row['optimizer']} has a {side} {what} than {row['baseline']}"
-    return f"{pair} are not distinguishable"
-
-
-def _details(row: pd.Series) -> str:
-    pairs = f"{row['num_pairs']:g} paired {'fresh ' if row['fresh'] else ''}seeds{_diverged(row)}"
-    if row["num_pairs"] == 0:
-        return "they share no seed, so nothing can be paired."
-    if row["verdict"] in ("both diverged", "identical"):
-        return f"on every one of {pairs}."
-    difference = f"difference {signed(row['difference'])}"
-    if math.isfinite(row["relative"]):
-        difference += f" ({signed(100 * row['relative'], 2)} %)"
-    if row["verdict"] == "too few seeds":
-        return f"{difference} on {pairs}, and fewer than {MIN_PAIRS} seeds carry no interval."
-    span = f"{difference}, 95 % interval {signed(row['low'])} to {signed(row['high'])}, {pairs}."
-    if row["verdict"] != "not distinguishable":
-        return span
-    if not row["low"] <= 0 <= row["high"]:
-        span += f" Corrected for {row['num_comparisons']:g} comparisons, p is {row['p_holm']:.2g}."
-    return span + _outlook(row)
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """+0.012 or −1.2e-5, with a true minus sign."""
-    return f"{value:+.{digits}g}".replace("-", "−", int(value < 0)).replace("e-0", "e-")
-
-
-def _diverged(row: pd.Series) -> str:
-    counts = [(row["optimizer"], row["num_diverged"]), (row["baseline"], row["num_diverged_baseline"])]
-    parts = [f"{name} diverged on {count:g}" for name, count in counts if count]
-    return f" ({', '.join(parts)}; counted as untrained)" if parts else ""
-
-
-def _outlook(row: pd.Series) -> str:
-    if not math.isfinite(row["detectable"]):
-        return ""
-    needed = f"about {row['seeds_needed']:g}" if math.isfinite(row["seeds_needed"]) else f"more than {MAX_SEEDS}"
-    return (
-        f" So many seeds find a difference of {row['detectable']:.2g} or more in 80 % of cases; the observed one would "
-        f"need {needed}."
-    )

@@ -4,13 +4,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.analysis.findings import Findings
 from bench.report.figures.style import format_number
 
 MISSING = "–"
@@ -59,6 +58,11 @@ def signed_percent(value: Any) -> str:
     return MISSING if not math.isfinite(value) else f"{100 * value:+.2g} %".replace("-", "−")
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """+0.012 or −1.2e-5, with a true minus sign."""
+    return f"{value:+.{digits}g}".replace("-", "−", int(value < 0)).replace("e-0", "e-")
+
+
 def times(value: Any) -> str:
     """1.25 ×."""
     return MISSING if math.isnan(value) else "∞ ×" if math.isinf(value) else f"{value:.2f} ×"
@@ -91,20 +95,6 @@ def make_table(
     rows = [list(row) for row in zip(*cells, strict=True)]
     numeric = [all(NUMBER.fullmatch(cell) for cell in column) for column in cells]
     return Table(title, note, list(present.values()), rows, numeric)
-
-
-def write_csv(found: Findings, folder: Path) -> None:
-    """Every frame of the findings that has rows, one file each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for field in fields(found):
-        value = getattr(found, field.name)
-        if isinstance(value, pd.DataFrame) and len(value) and field.name not in ("used", "final"):
-            # A cell holds the same as the hyperparameters, and every run repeats its search space.
-            save_csv(
-                value.drop(columns=["hyperparameters", "search_space"], errors="ignore"), folder / f"{field.name}.csv"
-            )
-    for measure, frame in found.profile_times.items():
-        save_csv(frame.reset_index(), folder / f"profile_times_{measure}.csv")
 
 
 def save_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -6,12 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.epsilon import eps_sentences
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
-from bench.analysis.loss_scales import scale_sentences
-from bench.analysis.speedup import speed_sentences
-from bench.analysis.verdicts import signed
 from bench.report.figures.style import format_number
 from bench.report.table import (
     MISSING,
@@ -20,54 +16,11 @@ from bench.report.table import (
     finite,
     make_table,
     milliseconds,
+    signed,
     signed_percent,
     significant,
     times,
 )
-
-MAX_SENTENCES = 40
-VERDICT_ORDER = ("better", "worse", "identical", "not distinguishable", "too few seeds", "both diverged")
-
-
-def lead(found: Findings) -> str:
-    """The first sentence of the report: how many comparisons ended how."""
-    counts = found.verdicts["verdict"].value_counts()
-    if counts.empty:
-        return "One optimizer per setting: there is nothing to compare it with."
-    names = sorted(set(found.baselines.values()))
-    parts = [f"{counts[verdict]} {verdict}" for verdict in VERDICT_ORDER if verdict in counts]
-    total = counts.sum()
-    noun = "comparison" if total == 1 else "comparisons"
-    return f"{total} {noun} with {' and '.join(names[:3])}: {', '.join(parts)}.{_scale_lead(found)}"
-
-
-def _scale_lead(found: Findings) -> str:
-    moved = found.scales.groupby("optimizer")[["num_pairs", "num_identical"]].sum()
-    still = sorted(moved.index[moved["num_identical"] == moved["num_pairs"]])
-    if not still:
-        return ""
-    others = sorted(set(moved.index) - set(still))
-    text = f" At another scale of the loss {', '.join(still)} repeats every loss bit for bit"
-    return f"{text}; {', '.join(others)} {'does' if len(others) == 1 else 'do'} not." if others else f"{text}."
-
-
-def sentences(found: Findings) -> dict[str, list[tuple[str, str]]]:
-    """Heading -> (headline, details) generated from the numbers, the decided comparisons first."""
-    order = {verdict: index for index, verdict in enumerate(VERDICT_ORDER)}
-    table = found.verdicts.sort_values("verdict", key=lambda verdict: verdict.map(order), kind="stable")
-    blocks = {
-        "Final loss": [(row.headline, row.details) for row in each(table)],
-        "Over all tasks": [(row.headline, row.details) for row in each(found.overall)],
-        "Epsilon": eps_sentences(found.flat_widths, found.responses),
-        "Loss scale": scale_sentences(found.scales),
-        "Time to target": speed_sentences(found.speedups, found.targets),
-    }
-    shortened = {}
-    for heading, lines in blocks.items():
-        more = len(lines) - MAX_SENTENCES
-        rest = [(f"{more} more", "in the tables.")] if more > 0 else []
-        shortened[heading] = lines[:MAX_SENTENCES] + rest
-    return {heading: lines for heading, lines in shortened.items() if lines}
 
 
 def verdict_table(found: Findings) -> Table:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,12 @@ from bench.report.figures.targets import draw_targets
 from bench.report.figures.tuning import draw_tuning
 from bench.report.method import RULES, method_tables, run_groups
 from bench.report.page import render_html, render_markdown, save_svg
-from bench.report.table import save_csv, write_csv
+from bench.report.sentences import lead, sentences
+from bench.report.table import save_csv
 from bench.report.tables import (
     cell_table,
-    lead,
     pool_tables,
     sensitivity_tables,
-    sentences,
     speed_table,
     verdict_table,
 )
@@ -108,6 +108,20 @@ def _draw(found: Findings, folder: Path) -> tuple[list[Picture], dict[str, str]]
                 (folder / f"{picture.name}.svg").write_text(svgs[picture.name], encoding="utf-8")
                 pictures.append(picture)
     return pictures, svgs
+
+
+def write_csv(found: Findings, folder: Path) -> None:
+    """Every frame of the findings that has rows, one file each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for field in fields(found):
+        value = getattr(found, field.name)
+        if isinstance(value, pd.DataFrame) and len(value) and field.name not in ("used", "final"):
+            # A cell holds the same as the hyperparameters, and every run repeats its search space.
+            save_csv(
+                value.drop(columns=["hyperparameters", "search_space"], errors="ignore"), folder / f"{field.name}.csv"
+            )
+    for measure, frame in found.profile_times.items():
+        save_csv(frame.reset_index(), folder / f"profile_times_{measure}.csv")
 
 
 def _content(loaded: Loaded, found: Findings | None, pictures: list[Picture]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from bench.analysis import epsilon, sensitivity
+from bench.report.sentences import eps_sentences
 from tests.analysis.frames_for_tests import cell_frame
 
 LR, EPS = "optimizer.lr", "optimizer.eps"
@@ -78,6 +79,6 @@ def test_widths_share_one_delta_per_setting() -> None:
 def test_sentence_on_eps_tells_whether_the_default_lies_in_the_flat_region() -> None:
     cells = grid(LOSSES)
     curves = sensitivity.response_curves(cells)
-    ((headline, details),) = epsilon.eps_sentences(sensitivity.flat_widths(curves, cells), curves)
+    ((headline, details),) = eps_sentences(sensitivity.flat_widths(curves, cells), curves)
     assert headline == "task: the flat region of adam's eps is at least 0.4 decades wide"
     assert details.endswith("the default 1e-8 lies inside and reaches 1.")

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from bench.analysis import verdicts
+from bench.report.sentences import details, headline
 from tests.analysis.frames_for_tests import final_frame
 
 
@@ -18,23 +19,23 @@ def test_a_clear_difference_is_called_by_its_side() -> None:
     base = [1.0, 1.1, 0.9, 1.05, 0.95]
     lower = compare({"base": base, "new": [b - 0.5 + 0.01 * i for i, b in enumerate(base)]})
     assert lower["verdict"] == "better"
-    assert lower["headline"] == "task: new has a lower final validation loss than base"
-    assert "difference −0.48 (−48 %), 95 % interval −0.5 to −0.46, 5 paired seeds." in lower["details"]
+    assert headline(lower) == "task: new has a lower final validation loss than base"
+    assert "difference −0.48 (−48 %), 95 % interval −0.5 to −0.46, 5 paired seeds." in details(lower)
     assert compare({"base": base, "new": [b + 0.5 for b in base]})["verdict"] == "worse"
 
 
 def test_overlap_with_zero_reads_not_distinguishable_and_tells_what_would_be_needed() -> None:
     row = compare({"base": [1.0, 2.0, 3.0, 4.0], "new": [1.1, 1.9, 3.2, 3.9]})
     assert row["verdict"] == "not distinguishable"
-    assert "not distinguishable" in row["headline"]
-    assert "in 80 % of cases; the observed one would need" in row["details"]
+    assert "not distinguishable" in headline(row)
+    assert "in 80 % of cases; the observed one would need" in details(row)
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_too_few_seeds_decide_nothing_however_large_the_difference(count: int) -> None:
     row = compare({"base": [1.0] * count, "new": [9.0] * count})
     assert row["verdict"] == "too few seeds"
-    assert "not distinguishable" in row["headline"]
+    assert "not distinguishable" in headline(row)
 
 
 def test_seeds_that_are_not_shared_are_not_paired() -> None:
@@ -42,13 +43,13 @@ def test_seeds_that_are_not_shared_are_not_paired() -> None:
     final.loc[final["optimizer"] == "new", "seed"] += 10
     row = verdicts.compare(final, {"task": "base"}).iloc[0]
     assert row["num_pairs"] == 0
-    assert "share no seed" in row["details"]
+    assert "share no seed" in details(row)
 
 
 def test_diverged_runs_count_as_untrained_and_are_named() -> None:
     row = compare({"base": [1.0, 1.0, 1.0], "new": [1.0, math.inf, 1.0]})
     assert row["difference"] == pytest.approx(3.0)
-    assert "new diverged on 1; counted as untrained" in row["details"]
+    assert "new diverged on 1; counted as untrained" in details(row)
 
 
 def test_two_that_always_diverged_are_not_called_equal() -> None:
@@ -67,7 +68,7 @@ def test_a_difference_that_holm_takes_away_is_not_distinguishable() -> None:
     table = verdicts.compare(final_frame(losses), {"task": "base"}).set_index("optimizer")
     assert table.loc["new", "low"] > 0
     assert table.loc["new", "verdict"] == "not distinguishable"
-    assert "Corrected for 16 comparisons" in table.loc["new", "details"]
+    assert "Corrected for 16 comparisons" in details(table.reset_index().query("optimizer == 'new'").iloc[0])
 
 
 def test_overall_comparison_weighs_every_task_alike() -> None:
