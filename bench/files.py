@@ -1,5 +1,6 @@
 """Files that outlive crashes: written durably, set aside when they are damaged, told of in one line."""
 
+import errno
 import json
 import os
 import uuid
@@ -10,7 +11,6 @@ from typing import Any
 
 from bench.errors import StoreError, one_line, shorten
 
-RUN_FILE, METRICS_FILE = "run.json", "metrics.parquet"  # what a run folder holds
 MAX_JSON_BYTES = 4 * 2**20
 
 
@@ -22,15 +22,39 @@ def write_durably(path: Path, *contents: bytes | memoryview) -> None:
         os.fsync(file.fileno())
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, and wait until the disk has the names of the new ones."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names in `folder`: what was renamed there before is so after a power cut."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems have no such call
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def set_aside(path: Path) -> Path:
     """Rename a damaged file or folder to a hidden name beside it that nobody reads, and return that name."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.damaged")
     os.rename(path, aside)
+    sync_folder(path.parent)
     return aside
 
 
 @contextmanager
-def told_in_one_line(results_dir: Path) -> Iterator[None]:
+def os_errors_as_store_error(results_dir: Path) -> Iterator[None]:
     """Turn what the system says about a file below `results_dir` into a StoreError."""
     try:
         yield

@@ -1,6 +1,6 @@
 """Frames in, frames out: from run folders to numbers that one can defend.
 
-One data contract for every module here. `loading.load` is the only function that reads files; it returns
+One data contract for every module here. `load.load` turns run folders into
 
 `runs`, one row per run, index `run` (0, 1, ...):
     run_id, path, status, seed, task, optimizer, optimizer_target, sweep ("" without one), sweep_keys (tuple),
@@ -8,8 +8,9 @@ One data contract for every module here. `loading.load` is the only function tha
     num_threads, torch, python, platform, git, bench_version, time, data_fingerprint, code_fingerprint,
     task_options (canonical JSON), hyperparameters (dict of dotted keys), search_space (dict key -> (low, high)),
     eps_convention, paper, num_parameters, state_bytes, samples_per_step, pack_size, shared_timing, message,
-    context (tokens per sample, NaN without), and of the summary: initial_val_loss, final_val_loss, best_val_loss,
-    final_val_accuracy, train_seconds, step_seconds, alone_step_seconds (a pack's calibration), optimizer_share.
+    context (tokens per sample, NaN without), and of the summary: initial_val_loss, best_val_loss, final_val_loss and
+    every other `final_<metric>`, train_seconds, step_seconds, alone_step_seconds (a pack's calibration),
+    optimizer_share.
 `metrics`, one row per run and evaluation, ordered by run:
     run, step, train_loss, val_loss, full_val_loss, lr, train_seconds, ..., other metrics; NaN where a run has no such
     column.

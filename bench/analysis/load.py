@@ -1,4 +1,4 @@
-"""The one module that reads files: run folders, thousands and any mixture, into two frames and a list of problems."""
+"""Run folders, thousands and any mixture, into two frames and a list of problems."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +12,7 @@ import pyarrow as pa
 
 from bench.analysis.rows import parse_record
 from bench.errors import MAX_TEXT, clean_text
-from bench.files import METRICS_FILE, RUN_FILE, read_bytes, read_json
-from bench.runs.folders import (
-    MAX_COLUMNS,
-    MAX_METRICS_BYTES,
-    READ_ERRORS,
-    REQUIRED_METRICS,
-    explain,
-    find_folders,
-    read_metrics,
-)
+from bench.runs.folders import MAX_COLUMNS, READ_ERRORS, REQUIRED_METRICS, explain, find_folders, read_run, read_table
 
 
 @dataclass(frozen=True)
@@ -72,14 +63,8 @@ def _short(folder: Path) -> str:
 def _read_folder(folder: Path) -> tuple[dict[str, Any] | None, pa.Table | None, str]:
     """The run's row and metrics, or (None, None, why not)."""
     try:
-        document = read_json(folder / RUN_FILE)
-        row = parse_record(document)
-        files = document.get("files")
-        digest = files.get(METRICS_FILE) if isinstance(files, dict) else None
-        # A run that failed before its first evaluation has no metrics, and is still a result.
-        if digest is None and row["status"] in ("failed", "interrupted") and not (folder / METRICS_FILE).exists():
-            return row, None, ""
-        return row, read_metrics(read_bytes(folder / METRICS_FILE, MAX_METRICS_BYTES), digest), ""
+        run = read_run(folder)
+        return parse_record(run), read_table(run), ""
     except READ_ERRORS as error:
         return None, None, explain(error)
 

@@ -1,13 +1,13 @@
-"""One `run.json`, checked field by field: it may have been written by anybody."""
+"""One run as a row of plain columns; its configuration may have been written by anybody."""
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from bench.errors import clean_text
-from bench.runs.schema import SCHEMA_VERSION, STATUSES, number
+from bench.runs.folders import METRIC_NAME
+from bench.runs.schema import Run, Summary
 
 MAX_KEYS = 96
 DESCRIPTIVE_KEYS = {"name", "_target_", "paper", "eps_convention", "search_space", "labels", "needs_closure"}
@@ -49,64 +49,48 @@ def _scalar(item: object) -> object:
     return clean_text(item)
 
 
-def parse_record(document: object) -> dict[str, Any]:
-    """The row of `runs` that one `run.json` holds.
+def number(value: object) -> float:
+    """`value` as a float, NaN where it is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
-    Args:
-        document: What `json.loads` returned.
 
-    Returns:
-        The columns named in `bench.analysis`, without `path`.
+def parse_record(run: Run) -> dict[str, Any]:
+    """The row of `runs` that one run makes: the columns named in `bench.analysis`, without `path`.
 
     Raises:
-        ValueError: in one line, why this record cannot be used.
+        ValueError: in one line, why this run cannot be used.
     """
-    if not isinstance(document, dict):
-        raise ValueError("run.json holds no object")
-    version = document.get("schema_version")
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise ValueError(f"schema version {clean_text(str(version))} (this report reads version {SCHEMA_VERSION})")
-    config, environment = mapping(document.get("config")), mapping(document.get("environment"))
-    row = _identity(document, config)
-    row.update(_settings(config, environment))
+    config, environment = run.config, run.environment
+    row = _identity(run)
+    row.update(_settings(config, environment.device))
     row.update(_optimizer(mapping(config.get("optimizer")), config))
-    row.update(_summary(mapping(document.get("summary"))))
-    pack = mapping(document.get("pack"))
-    row["pack_size"] = number(pack.get("size"))
-    # Where nobody says that the clock was this run's own, it is not taken for a timing.
-    row["shared_timing"] = pack.get("shared_timing") is not False
+    row.update(_summary(run.summary))
+    row |= {"pack_size": float(run.pack.size), "shared_timing": run.pack.shared_timing}
     for name in ("torch", "python", "platform", "device_name", "git", "bench_version", "time"):
-        row[name] = clean_text(environment.get(name))
-    row["num_threads"] = number(environment.get("num_threads"))
+        row[name] = clean_text(getattr(environment, name))
+    row["num_threads"] = float(environment.num_threads)
     return row
 
 
-def _identity(document: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    run_id, status, seed = document.get("run_id"), document.get("status"), document.get("seed")
-    if not isinstance(run_id, str) or not re.fullmatch(r"[0-9a-f]{16}", run_id):
-        raise ValueError("run_id is not 16 hexadecimal digits")
-    if status not in STATUSES:
-        raise ValueError(f"unknown status {clean_text(str(status))!r} (known: {', '.join(STATUSES)})")
-    if isinstance(seed, bool) or not isinstance(seed, int) or abs(seed) >= 2**63:
-        raise ValueError("seed is not an integer")
-    names = {kind: clean_text(mapping(config.get(kind)).get("name")) for kind in ("task", "optimizer")}
-    for kind, name in names.items():
-        if not name.strip():
-            raise ValueError(f"config.{kind}.name is missing")
-    sweep, prints = mapping(document.get("sweep")), mapping(document.get("fingerprint"))
+def _identity(run: Run) -> dict[str, Any]:
     return {
-        "run_id": run_id,
-        "status": status,
-        "seed": seed,
-        **names,
-        "sweep": clean_text(sweep.get("name")),
-        "sweep_keys": tuple(sorted(clean_text(key) for key in list(mapping(sweep.get("cell")))[:MAX_KEYS])),
-        "data_fingerprint": clean_text(prints.get("data")),
-        "code_fingerprint": clean_text(prints.get("code")),
+        "run_id": run.run_id,
+        "status": run.status,
+        "seed": run.seed,
+        **{kind: clean_text(mapping(run.config.get(kind)).get("name")) for kind in ("task", "optimizer")},
+        "sweep": clean_text(run.sweep.name if run.sweep else ""),
+        "sweep_keys": tuple(sorted(clean_text(key) for key in list(run.sweep.cell if run.sweep else ())[:MAX_KEYS])),
+        "data_fingerprint": clean_text(run.fingerprint.data),
+        "code_fingerprint": clean_text(run.fingerprint.code),
     }
 
 
-def _settings(config: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     task = mapping(config.get("task"))
     target, scale = mapping(task.get("target")), number(task.get("loss_scale"))
     own = flatten({k: v for k, v in task.items() if k not in BUDGET_KEYS}, "task")
@@ -122,7 +106,7 @@ def _settings(config: Mapping[str, Any], environment: Mapping[str, Any]) -> dict
         "target_mode": "max" if target.get("mode") == "max" else "min",
         "precision": clean_text(config.get("precision")),
         # "auto" is a wish; the environment tells where the run really was.
-        "device": clean_text(environment.get("device")) or clean_text(config.get("device")),
+        "device": clean_text(device),
         "task_options": json.dumps(own, sort_keys=True),
         "context": number(task.get("context")),
     }
@@ -146,8 +130,12 @@ def _optimizer(optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
     }
 
 
-def _summary(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _summary(summary: Summary) -> dict[str, Any]:
     names = ("initial_val_loss", "final_val_loss", "best_val_loss", "final_val_accuracy", "train_seconds",
              "step_seconds", "alone_step_seconds", "optimizer_share", "num_parameters", "state_bytes",
              "samples_per_step")  # fmt: skip
-    return {name: number(summary.get(name)) for name in names} | {"message": clean_text(summary.get("message"))}
+    figures = summary.figures
+    metrics = [name for name in figures if name.startswith("final_") and METRIC_NAME.fullmatch(name)]
+    return {name: number(figures.get(name)) for name in [*names, *metrics[:MAX_KEYS]]} | {
+        "message": clean_text(summary.message)
+    }

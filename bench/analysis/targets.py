@@ -11,6 +11,7 @@ from scipy import stats
 
 from bench.analysis.bootstrap import Array
 from bench.analysis.frames import each, groups
+from bench.runs.crossings import first_crossings
 
 NUM_TARGETS = 40
 SHIFTS = tuple(round(-0.2 + 0.02 * i, 2) for i in range(21))
@@ -52,27 +53,6 @@ def choose_targets(runs: pd.DataFrame, overrides: Sequence[dict[str, object]] = 
         if row:
             rows.append({"setting": setting, **row})
     return pd.DataFrame(rows, columns=["setting", "metric", "value", "mode"])
-
-
-def first_crossings(values: Array, times: Array, thresholds: Array, mode: str) -> Array:
-    """The earliest time at which `values` is at or past each threshold.
-
-    Args:
-        values: Metric at each evaluation, `[n]`, in any order; NaN is past nothing.
-        times: Step or second of each evaluation, `[n]`.
-        thresholds: `[t]`.
-        mode: "min" (at or below) or "max" (at or above).
-
-    Returns:
-        Times `[t]`, inf where the threshold is never met.
-    """
-    sign = 1.0 if mode == "min" else -1.0
-    valid = np.isfinite(values) & np.isfinite(times)
-    order = np.argsort(times[valid], kind="stable")
-    ordered = np.append(times[valid][order], math.inf)
-    # The best value so far never rises: minus it is sorted, and the first crossing a bisection.
-    best = np.minimum.accumulate(sign * values[valid][order])
-    return ordered[np.searchsorted(-best, -sign * np.asarray(thresholds), side="left")]
 
 
 def times_to_target(

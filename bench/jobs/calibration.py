@@ -106,8 +106,7 @@ class Calibration:
         return best
 
     def _path(self, kind: str, trial: Trial) -> Path:
-        machine = describe_environment(trial.config.device)
-        machine = {key: value for key, value in machine.items() if key not in ("time", "git")}
+        machine = describe_environment(trial.config.device).model_dump(exclude={"time", "git"})
         text = repr((kind, cost_key(trial.config), trial.fingerprint, sorted(machine.items(), key=str)))
         return self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
@@ -122,7 +121,7 @@ def _fastest(task: Task, configs: Sequence[TrialConfig]) -> float:
 
 
 def _step_seconds(build: Callable[[], Learner], num_steps: int, device_name: str) -> list[float]:
-    """Seconds of `num_steps` steps after a few to warm up, each synchronised with the device; none if memory lacks."""
+    """Seconds of `num_steps` steps after a few to warm up, synchronised with the device; empty if out of memory."""
     device = torch.device(device_name)
     clock = StepClock(device)
     seconds = []

@@ -8,15 +8,15 @@ from typing import Any
 from bench.config.sweep import SweepConfig
 from bench.errors import JobFailedError, StoreError
 from bench.jobs.calibration import Calibration
-from bench.jobs.objective import cell_of, objective_of, rank_cells
-from bench.jobs.packing import Pack
+from bench.jobs.objective import objective_of, rank_cells
 from bench.jobs.plan import Plan, make_plan, with_cell
 from bench.jobs.progress import Display
-from bench.jobs.runner import Run
 from bench.jobs.sizing import choose_packs, choose_workers
 from bench.jobs.summary import print_plan, print_summary
 from bench.jobs.tracker import track_sweep
 from bench.jobs.workers import run_packs
+from bench.runs.folders import ResultsFolder
+from bench.runs.schema import Run
 from bench.runs.store import Store
 from bench.training.interrupt import StopSignal
 
@@ -38,7 +38,7 @@ def run_job(mapping: Mapping[str, Any]) -> float:
     plan = make_plan(mapping)
     if not plan.session.dry_run:
         Store(plan.session.results_dir).check_writable()
-    calibration = Calibration(plan.session.results_dir / ".calibration")
+    calibration = Calibration(ResultsFolder(plan.session.results_dir).calibration)
     packs, seconds = choose_packs(plan, calibration)
     workers = choose_workers(plan, packs, seconds, calibration)
     if plan.session.dry_run or len(plan.trials) > 1:
@@ -46,10 +46,11 @@ def run_job(mapping: Mapping[str, Any]) -> float:
     if plan.session.dry_run:
         return math.nan
     runs = dict(plan.finished)
-    with StopSignal() as stop, Display(len(plan.missing), _trial_steps(packs)) as display:
+    steps = {trial.run_id: trial.config.task.steps for trial in plan.missing}
+    with StopSignal() as stop, Display(steps) as display:
         try:
             for run in run_packs(packs, plan, workers, display, stop):
-                runs[run["run_id"]] = run
+                runs[run.run_id] = run
         except StoreError as error:
             kept = f"{len(runs)} of {len(plan.trials)} trials are stored; the same command goes on from there"
             raise StoreError(f"{error}; {kept}") from error
@@ -76,20 +77,14 @@ def _confirm(mapping: Mapping[str, Any], sweep: SweepConfig, runs: list[Run]) ->
         "exclude": [],
         "fresh_seeds": [],
     }
-    return run_job({**with_cell(mapping, cell_of(best[0])), "sweep": fresh})
-
-
-def _trial_steps(packs: list[Pack]) -> int:
-    return sum(trial.config.task.steps for pack in packs for trial in pack.trials)
+    return run_job({**with_cell(mapping, best[0].cell), "sweep": fresh})
 
 
 def _exit_unless_fine(runs: list[Run], plan: Plan, stop: StopSignal) -> None:
     if stop.number is not None:
-        kept = sum(run["status"] != "interrupted" for run in runs)
+        kept = sum(run.status != "interrupted" for run in runs)
         log.warning("stopped: %d of %d trials are finished; the same command goes on from here", kept, len(plan.trials))
         raise SystemExit(128 + stop.number)
-    failed = [run for run in runs if run["status"] == "failed"]
+    failed = [run for run in runs if run.status == "failed"]
     if failed:
-        raise JobFailedError(
-            f"{len(failed)} of {len(runs)} trials failed, the first: {failed[0]['summary']['message']}"
-        )
+        raise JobFailedError(f"{len(failed)} of {len(runs)} trials failed, the first: {failed[0].summary.message}")

@@ -14,6 +14,7 @@ from bench.config.sweep import Cell, SweepConfig, expand, parse_sweep
 from bench.config.targets import accepts, locate, signature_text
 from bench.errors import ConfigError, UnknownKeyError
 from bench.jobs.tracker import check_tracker
+from bench.runs.schema import Run
 from bench.runs.store import Store
 from bench.runs.trial import Trial
 from bench.training.components import TaskShelf, build_schedule, check_target
@@ -26,14 +27,14 @@ class Plan:
 
     Attributes:
         trials: every cell of the sweep, in order.
-        finished: what stands in `run.json` of those that need no training, by run id.
+        finished: the runs of those that need no training, by run id.
         absent: optional axes that the optimizer does not have.
     """
 
     session: SessionConfig
     sweep: SweepConfig
     trials: list[Trial]
-    finished: dict[str, dict[str, Any]]
+    finished: dict[str, Run]
     absent: frozenset[str]
     tasks: TaskShelf
 

@@ -3,12 +3,13 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from bench.runs.schema import Run
 from bench.training.record import Record, Row
 
 REFRESH_SECONDS = 0.25  # between updates of a live bar
@@ -19,18 +20,17 @@ class Display:
     """Progress over all trials of a job, counted in trial-steps: a bar on a terminal, plain lines elsewhere.
 
     Args:
-        num_trials: how many will be trained.
-        total_steps: their steps in all.
+        steps: the budget of every trial that will be trained, by run id.
     """
 
-    def __init__(self, num_trials: int, total_steps: int) -> None:
+    def __init__(self, steps: Mapping[str, int]) -> None:
         self.console = Console(stderr=True)
-        self.num_trials, self.total_steps = num_trials, total_steps
+        self.steps, self.num_trials, self.total_steps = steps, len(steps), sum(steps.values())
         self.done_steps, self.shown_steps, self.num_done, self.num_diverged = 0, 0, 0, 0
         self._started = self._shown = time.perf_counter()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal, transient=True)
-        self._bar = self.progress.add_task("", total=total_steps)
+        self._bar = self.progress.add_task("", total=self.total_steps)
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -50,14 +50,14 @@ class Display:
     def on_row(self, record: Record, row: Row) -> None:
         """Rows are shown in the tables."""
 
-    def trial_ended(self, run: Mapping[str, Any]) -> None:
+    def trial_ended(self, run: Run) -> None:
         """Count a stored run, wherever it was trained."""
         self.num_done += 1
-        self.num_diverged += run["status"] == "diverged"
-        self.done_steps += run["config"]["task"]["steps"]
+        self.num_diverged += run.status == "diverged"
+        self.done_steps += self.steps[run.run_id]
         now = time.perf_counter()
         if self.num_trials > 1 and (self.num_done == self.num_trials or now - self._shown > REFRESH_SECONDS):
-            self._show(now, self.done_steps, f"last one {run['status']}")
+            self._show(now, self.done_steps, f"last one {run.status}")
 
     def _show(self, now: float, done_steps: int, detail: str) -> None:
         self._shown = now

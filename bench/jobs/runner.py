@@ -4,16 +4,17 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from bench.config.cadence import Cadence
 from bench.config.schema import SessionConfig
 from bench.jobs.packing import Pack
 from bench.jobs.tracker import open_run
 from bench.runs.claims import Claims
+from bench.runs.folders import ResultsFolder
+from bench.runs.schema import Run, Summary
 from bench.runs.store import Store
 from bench.runs.trial import Trial
-from bench.training.checkpoint import CHECKPOINTS, Checkpoint, find_checkpointed
+from bench.training.checkpoint import Checkpoint, find_checkpointed
 from bench.training.components import Task
 from bench.training.interrupt import StopSignal
 from bench.training.loop import Watcher
@@ -21,7 +22,6 @@ from bench.training.record import FINISHED, Record
 from bench.training.train import OUT_OF_MEMORY, train
 
 log = logging.getLogger(__name__)
-Run = dict[str, Any]
 WAIT_SECONDS = 1.0  # between two looks at what another process trains
 
 
@@ -37,20 +37,20 @@ class PackRunner:
     def __init__(self, session: SessionConfig, watchers: Sequence[Watcher], stop: StopSignal) -> None:
         self.session, self.watchers, self.stop = session, watchers, stop
         self.store, self.claims = Store(session.results_dir), Claims(session.results_dir)
-        self.checkpoints = session.results_dir / CHECKPOINTS
+        self.checkpoints = ResultsFolder(session.results_dir).checkpoints
         self.waiting = False
 
     def run(self, pack: Pack, task: Task) -> tuple[list[Run], Pack | None]:
         """Train the trials of `pack` that no other process trains at this moment, and store them.
 
         Returns:
-            What stands in each `run.json`, and the rest of the pack, to ask for again.
+            The runs, and the rest of the pack, to ask for again.
         """
         with self.claims.take([trial.run_id for trial in pack.trials]) as claimed:
-            mine = tuple(trial for trial in pack.trials if trial.run_id in claimed)
-            runs = self._run_claimed(replace(pack, trials=mine), task) if mine else []
+            free = tuple(trial for trial in pack.trials if trial.run_id in claimed)
+            runs = self._run_claimed(replace(pack, trials=free), task) if free else []
         others = tuple(trial for trial in pack.trials if trial.run_id not in claimed)
-        if others and not mine:
+        if others and not free:
             self._wait()
         return runs, replace(pack, trials=others) if others else None
 
@@ -71,12 +71,12 @@ class PackRunner:
                 checkpoint.remove()
         else:
             found = [run for run in map(self.store.find_finished, pack.trials) if run is not None]
-        done = {run["run_id"] for run in found}
+        done = {run.run_id for run in found}
         missing = tuple(trial for trial in pack.trials if trial.run_id not in done)
         if missing and (checkpoint is None or not checkpoint.path.exists()):
             pack = replace(pack, trials=missing)
         trained = self._train_and_store(pack, missing, task) if missing else []
-        if all(run["status"] in FINISHED for run in trained):
+        if all(run.status in FINISHED for run in trained):
             self._forget([trial.run_id for trial in pack.trials])
         return found + trained
 
@@ -94,7 +94,7 @@ class PackRunner:
             watchers = [*self.watchers, mirror] if mirror else self.watchers
             (record,) = train([trial.config], task, watchers, self.stop, self._checkpoint([trial]))
             if mirror:
-                mirror.finish(record.summary(), record.status)
+                mirror.finish(Summary.from_record(record).model_dump(), record.status)
             return self.store.save(trial, record, draft)
 
     def _train(self, trials: Sequence[Trial], task: Task) -> list[Record]:
@@ -114,7 +114,7 @@ class PackRunner:
             if mirror:
                 for row in record.rows:
                     mirror.on_row(record, row)
-                mirror.finish(record.summary(), record.status)
+                mirror.finish(Summary.from_record(record).model_dump(), record.status)
             return self.store.save(trial, record, draft)
 
     def _checkpoint(self, trials: Sequence[Trial]) -> Checkpoint | None:
@@ -123,5 +123,5 @@ class PackRunner:
 
     def _forget(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints of trials that are stored now."""
-        for own in find_checkpointed(self.checkpoints, run_ids):
-            Checkpoint(self.checkpoints, own, Cadence()).remove()
+        for pack in find_checkpointed(self.checkpoints, run_ids):
+            Checkpoint(self.checkpoints, pack, Cadence()).remove()

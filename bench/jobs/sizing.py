@@ -8,7 +8,8 @@ import torch
 from bench.jobs.calibration import Calibration
 from bench.jobs.packing import Pack, cut_into_packs, group_by_structure, reason_alone
 from bench.jobs.plan import Plan
-from bench.training.checkpoint import CHECKPOINTS, find_checkpointed
+from bench.runs.folders import ResultsFolder
+from bench.training.checkpoint import find_checkpointed
 
 WORKER_START_SECONDS = 5.0  # imports and loading the data, in a worker
 
@@ -40,7 +41,7 @@ def _find_begun(plan: Plan, calibration: Calibration) -> Iterator[Pack]:
     missing = {trial.run_id for trial in plan.missing}
     if plan.session.force or plan.session.checkpoint_every is None:
         return
-    for run_ids in find_checkpointed(plan.session.results_dir / CHECKPOINTS, trials):
+    for run_ids in find_checkpointed(ResultsFolder(plan.session.results_dir).checkpoints, trials):
         if missing.intersection(run_ids):
             pack = tuple(trials[run_id] for run_id in run_ids)
             task = plan.tasks.get(pack[0].config.task, pack[0].config.device)

@@ -8,9 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.jobs.objective import Run, cell_of, rank_cells
+from bench.jobs.objective import rank_cells
 from bench.jobs.packing import Pack
 from bench.jobs.plan import Plan
+from bench.runs.schema import Run
 
 MAX_ROWS = 40
 
@@ -19,34 +20,33 @@ def print_summary(plan: Plan, runs: Sequence[Run]) -> None:
     """One run in full, or a sweep by cell."""
     console = Console()
     if len(runs) == 1:
-        console.print(_run_table(runs[0]))
+        console.print(_run_table(plan, runs[0]))
     else:
         console.print(_sweep_table(plan, runs))
         for warning in edge_warnings(plan, runs):
             console.print(warning, style="yellow", highlight=False)
     for run in runs:
-        if run["summary"]["message"] and len(runs) <= MAX_ROWS:
-            console.print(
-                f"{run['run_id']} {run['status']}: {run['summary']['message']}", markup=False, highlight=False
-            )
+        if run.summary.message and len(runs) <= MAX_ROWS:
+            console.print(f"{run.run_id} {run.status}: {run.summary.message}", markup=False, highlight=False)
 
 
-def _run_table(run: Run) -> Table:
+def _run_table(plan: Plan, run: Run) -> Table:
     """The figures of a single run."""
-    summary, target = run["summary"], run["config"]["task"]["target"]
-    sign = "<=" if target["mode"] == "min" else ">="
-    table = Table(title=f"{run['config']['optimizer']['name']} on {run['config']['task']['name']}: {run['status']}")
+    summary, trial = run.summary, plan.trials[0].config
+    target = trial.task.target
+    sign = "<=" if target.mode == "min" else ">="
+    table = Table(title=f"{trial.optimizer.name} on {trial.task.name}: {run.status}")
     table.add_column("figure")
     table.add_column("value", justify="right", overflow="fold")
     figures = {
-        "final validation loss": _number(summary.get("final_val_loss")),
-        "best validation loss": f"{_number(summary['best_val_loss'])} at step {summary['best_step']}",
-        f"steps to {target['metric']} {sign} {target['value']:g}": _number(summary["steps_to_target"], "never"),
-        "seconds to target": _number(summary["seconds_to_target"], "never"),
-        "ms per step": _number(_times(summary["step_seconds"], 1000)),
-        "of which the optimizer": _number(_times(summary["optimizer_share"], 100)) + " %",
-        "training seconds": _number(summary["train_seconds"]),
-        "run": run["folder"],
+        "final validation loss": _number(summary.final_val_loss),
+        "best validation loss": f"{_number(summary.best_val_loss)} at step {summary.best_step}",
+        f"steps to {target.metric} {sign} {target.value:g}": _number(summary.steps_to_target, "never"),
+        "seconds to target": _number(summary.seconds_to_target, "never"),
+        "ms per step": _number(_times(summary.step_seconds, 1000)),
+        "of which the optimizer": _number(_times(summary.optimizer_share, 100)) + " %",
+        "training seconds": _number(summary.train_seconds),
+        "run": str(run.folder),
     }
     for name, value in figures.items():
         table.add_row(name, value)
@@ -56,8 +56,8 @@ def _run_table(run: Run) -> Table:
 def _sweep_table(plan: Plan, runs: Sequence[Run]) -> Table:
     """A row per cell, seeds averaged, best first."""
     cells = rank_cells(runs)
-    axes = list(cell_of(runs[0]))
-    name, task = runs[0]["config"]["optimizer"]["name"], runs[0]["config"]["task"]["name"]
+    axes = list(runs[0].cell)
+    name, task = plan.trials[0].config.optimizer.name, plan.trials[0].config.task.name
     title = f"{name} on {task}, sweep {plan.sweep.name}: the objective is the final validation loss, mean over seeds"
     table = Table(title=title, caption=f"runs in {plan.session.results_dir / task / name}")
     short = [key.rpartition(".")[2] for key in axes]
@@ -71,13 +71,11 @@ def _sweep_table(plan: Plan, runs: Sequence[Run]) -> Table:
         "median steps to target",
     ):
         table.add_column(column, justify="right", overflow="fold")
-    for objective, own in cells[:MAX_ROWS]:
-        statuses = [run["status"] for run in own]
-        steps = [
-            math.inf if run["summary"]["steps_to_target"] is None else run["summary"]["steps_to_target"] for run in own
-        ]
-        counts = (str(len(own)), str(statuses.count("completed")), str(statuses.count("diverged")))
-        values = [_number(cell_of(own[0])[key]) for key in axes]
+    for objective, seeds in cells[:MAX_ROWS]:
+        statuses = [run.status for run in seeds]
+        steps = [math.inf if run.summary.steps_to_target is None else run.summary.steps_to_target for run in seeds]
+        counts = (str(len(seeds)), str(statuses.count("completed")), str(statuses.count("diverged")))
+        values = [_number(seeds[0].cell[key]) for key in axes]
         table.add_row(*values, _number(objective), *counts, _number(median(steps), "never"))
     if len(cells) > MAX_ROWS:
         table.add_row(*[f"{len(cells) - MAX_ROWS} more"] + [""] * (len(table.columns) - 1))
@@ -94,7 +92,7 @@ def edge_warnings(plan: Plan, runs: Sequence[Run]) -> list[str]:
         numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
         if key == "seed" or key in plan.absent or len(numbers) < 3 or len(numbers) < len(values):
             continue
-        value = cell_of(best[0])[key]
+        value = best[0].cell[key]
         if value in (min(numbers), max(numbers)):
             side, direction = ("lower", "smaller") if value == min(numbers) else ("upper", "larger")
             warnings.append(

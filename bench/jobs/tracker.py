@@ -16,6 +16,7 @@ from torch import Tensor
 from bench.config.schema import TrackerConfig
 from bench.config.section import Section
 from bench.errors import ConfigError
+from bench.runs.schema import Run
 from bench.runs.trial import Trial
 from bench.training.record import FINISHED, Record, Row
 
@@ -114,13 +115,13 @@ def open_run(tracker: TrackerConfig, trial: Trial, folder: Path) -> WandbRun | N
     )
 
 
-def track_sweep(tracker: TrackerConfig, trial: Trial, runs: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def track_sweep(tracker: TrackerConfig, trial: Trial, runs: Sequence[Run], folder: Path) -> None:
     """One wandb run for a whole sweep, with a table of its trials, where the tracker is set to that.
 
     Args:
         tracker: the tracker's options.
         trial: any trial of the sweep.
-        runs: what stands in each `run.json`.
+        runs: its runs.
         folder: where wandb keeps its files.
     """
     if tracker.name == "none" or trial.sweep is None or tracker.options["runs"] != "sweep":
@@ -128,7 +129,13 @@ def track_sweep(tracker: TrackerConfig, trial: Trial, runs: Sequence[Mapping[str
     optimizer, task = trial.config.optimizer.name, trial.config.task.name
     mirror = WandbRun(tracker, folder, name=f"{optimizer}-{task}-{trial.sweep}", tags=[optimizer, task, trial.sweep])
     rows = [
-        {"run_id": run["run_id"], "status": run["status"], **run["sweep"]["cell"], **run["summary"]} for run in runs
+        {
+            "run_id": run.run_id,
+            "status": run.status,
+            **(run.sweep.cell if run.sweep else {}),
+            **run.summary.model_dump(),
+        }
+        for run in runs
     ]
     mirror.log_table("trials", rows)
     mirror.finish({"num_trials": len(runs)}, "completed")

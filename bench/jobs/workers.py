@@ -15,7 +15,8 @@ from bench.errors import JobFailedError
 from bench.jobs.packing import Pack
 from bench.jobs.plan import Plan
 from bench.jobs.progress import Display
-from bench.jobs.runner import PackRunner, Run
+from bench.jobs.runner import PackRunner
+from bench.runs.schema import Run
 from bench.training.components import load_task
 from bench.training.interrupt import StopSignal
 
@@ -27,7 +28,7 @@ def run_packs(packs: Sequence[Pack], plan: Plan, workers: int, display: Display,
     results = _run_here(packs, plan, display, stop) if workers <= 1 else _run_in_workers(packs, plan, workers, stop)
     for runs in results:
         for run in runs:
-            if run["run_id"] not in plan.finished:
+            if run.run_id not in plan.finished:
                 display.trial_ended(run)
             yield run
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bench.files import read_json, told_in_one_line
+from bench.files import os_errors_as_store_error, read_json
+from bench.runs.folders import ResultsFolder
 
 log = logging.getLogger(__name__)
-CLAIMS = ".claims"  # below results_dir
 
 
 class Claims:
@@ -32,7 +32,7 @@ class Claims:
     """
 
     def __init__(self, results_dir: Path) -> None:
-        self.results_dir, self.folder = results_dir, results_dir / CLAIMS
+        self.results_dir, self.folder = results_dir, ResultsFolder(results_dir).claims
 
     @contextmanager
     def take(self, run_ids: Collection[str]) -> Iterator[frozenset[str]]:
@@ -40,17 +40,17 @@ class Claims:
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         claim, lock = self.folder / f"{name}.json", FileLock(self.folder / f"{name}.lock")
         try:
-            with told_in_one_line(self.results_dir):
+            with os_errors_as_store_error(self.results_dir):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with FileLock(self.folder / "guard"):
-                    mine = frozenset(run_ids) - self._find_claimed()
+                    unclaimed = frozenset(run_ids) - self._find_claimed()
                     lock.acquire()
-                    claim.write_text(json.dumps(sorted(mine)), encoding="utf-8")
+                    claim.write_text(json.dumps(sorted(unclaimed)), encoding="utf-8")
         except NotImplementedError:
             log.warning("%s: this file system has no locks; do not train the same trials twice at once", self.folder)
-            mine = frozenset(run_ids)
+            unclaimed = frozenset(run_ids)
         try:
-            yield mine
+            yield unclaimed
         finally:
             _release(claim, lock)
 

@@ -6,28 +6,28 @@ import subprocess
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import bench
+from bench.runs.schema import Environment
 
 
-def describe_environment(device: str) -> dict[str, Any]:
+def describe_environment(device: str) -> Environment:
     """Versions and machine as stored with every run."""
     cuda = torch.device(device).type == "cuda"
-    return {
-        "bench_version": bench.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "device": torch.device(device).type,
-        "device_name": torch.cuda.get_device_name(device) if cuda else _processor(),
-        "cuda": torch.version.cuda if cuda else None,
-        "num_threads": torch.get_num_threads(),
-        "git": _git_commit(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return Environment(
+        bench_version=bench.__version__,
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        platform=platform.platform(),
+        device=torch.device(device).type,
+        device_name=torch.cuda.get_device_name(device) if cuda else _processor(),
+        cuda=torch.version.cuda if cuda else None,
+        num_threads=torch.get_num_threads(),
+        git=_git_commit(),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 @cache

@@ -1,25 +1,46 @@
-"""Run folders as they lie on the disk: where they are, and what is in them. Whoever wrote them is not trusted."""
+"""Folders on the disk: what lies where below a results folder, and in a run's. Whoever wrote it is not trusted."""
 
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.errors import clean_text
-from bench.files import METRICS_FILE, RUN_FILE, read_bytes, read_json
+from bench.files import read_bytes, read_json
+from bench.runs.schema import Run, parse_run
 from bench.training.record import Row
 
+RUN_FILE, METRICS_FILE = "run.json", "metrics.parquet"  # what a run folder holds
 MAX_METRICS_BYTES = 256 * 2**20
 MAX_VALUES = 20_000_000
 MAX_COLUMNS = 128
 REQUIRED_METRICS = ("step", "val_loss")
 METRIC_NAME = re.compile(r"[A-Za-z0-9_./-]{1,80}")
 READ_ERRORS = (ValueError, OSError, RecursionError)
+
+
+class ResultsFolder:
+    """Where everything lies below a folder of results: `<task>/<optimizer>/<run_id>/`, and what is hidden beside it.
+
+    Args:
+        path: the folder, which need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.claims = path / ".claims"  # which living process trains which trial
+        self.checkpoints = path / ".checkpoints"  # trials that were begun and are not stored
+        self.calibration = path / ".calibration"  # cached measurements
+        self.multirun = path / ".multirun"  # what Hydra's launchers write; conf/config.yaml names it too
+        self.report = path / "report"
+
+    def run(self, task: str, optimizer: str, run_id: str) -> Path:
+        """The folder of one run."""
+        return self.path / task / optimizer / run_id
 
 
 def find_folders(root: Path) -> Iterator[Path]:
@@ -43,13 +64,24 @@ def explain(error: Exception) -> str:
     return clean_text(str(error))
 
 
-def read_metrics(content: bytes, digest: object) -> pa.Table:
-    """The numeric columns of a `metrics.parquet`: `step` int64, all others float64.
+def read_run(folder: Path) -> Run:
+    """The run that the folder's `run.json` describes. Raises READ_ERRORS."""
+    return parse_run(read_json(folder / RUN_FILE)).at(folder)
+
+
+def read_table(run: Run) -> pa.Table | None:
+    """A run's metrics, one row per evaluation: the numeric columns, `step` int64 and all others float64.
+
+    None for a run that ended before its first evaluation and stored none.
 
     Raises:
-        ValueError: `digest` is given and is not its SHA-256; it is damaged; a required column or a step is missing; it
-            is too large.
+        READ_ERRORS: the file is missing, has another checksum, is damaged or too large; a required column or a step is
+            missing.
     """
+    digest = run.files.get(METRICS_FILE)
+    if digest is None and run.status in ("failed", "interrupted") and not (run.folder / METRICS_FILE).exists():
+        return None
+    content = read_bytes(run.folder / METRICS_FILE, MAX_METRICS_BYTES)
     if digest is not None and hashlib.sha256(content).hexdigest() != digest:
         raise ValueError(f"{METRICS_FILE} does not match its checksum")
     try:
@@ -78,21 +110,10 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """What stands in the folder's `run.json`. Raises READ_ERRORS."""
-    run = read_json(folder / RUN_FILE, _refuse_constant)
-    if not isinstance(run, dict):
-        raise ValueError(f"{RUN_FILE} holds no object")
-    return run
-
-
-def read_rows(folder: Path, run: Mapping[str, Any]) -> list[Row]:
+def read_rows(run: Run) -> list[Row]:
     """The rows of a run's metrics, one per evaluation. Raises READ_ERRORS, for a wrong checksum too."""
-    content = read_bytes(folder / METRICS_FILE, MAX_METRICS_BYTES)
-    table = read_metrics(content, run["files"][METRICS_FILE])
+    table = read_table(run)
+    if table is None:
+        return []
     columns = [table.column(name).to_numpy().astype(float).tolist() for name in table.column_names]
     return [dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{RUN_FILE} holds {name}, which JSON does not have")

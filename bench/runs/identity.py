@@ -13,11 +13,12 @@ from typing import Any
 import bench
 from bench.config.schema import DOCUMENTATION, TrialConfig
 from bench.config.targets import locate
+from bench.runs.schema import Fingerprint
 
 
-def run_id(config: Mapping[str, Any], fingerprint: Mapping[str, str]) -> str:
+def run_id(config: Mapping[str, Any], fingerprint: Fingerprint) -> str:
     """16 hex digits, equal exactly for trials that compute the same numbers; `config` in its plain form."""
-    identity = {"config": _without_documentation(config), "fingerprint": dict(fingerprint)}
+    identity = {"config": _without_documentation(config), "fingerprint": fingerprint.model_dump()}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

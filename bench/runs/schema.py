@@ -1,102 +1,221 @@
-"""The keys of a `run.json` and the types of their values, as results/README.md tells them."""
+"""What is stored: the type of a run. `results/README.md` tells the meaning of every key."""
 
 import math
-import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
 
+import numpy as np
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError
+from pydantic_core import PydanticCustomError
+
+from bench.config.validation import Strict, allowed, tell_faults
 from bench.errors import shorten
+from bench.runs.crossings import first_crossings
+from bench.training.clock import PARTS
+from bench.training.record import Record, Row
 
-MAX_FIGURE = sys.float_info.max
-SHOWN_FIGURES = {
-    "best_val_loss",
-    "best_step",
-    "steps_to_target",
-    "seconds_to_target",
-    "step_seconds",
-    "optimizer_share",
-    "train_seconds",
-    "message",
-}
+SCHEMA_VERSION: Literal[1] = 1
 
-SCHEMA_VERSION = 1
+Status = Literal["completed", "diverged", "timeout", "failed", "interrupted"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
-STATUSES = ("completed", "diverged", "timeout", "failed", "interrupted")
-
-TEXT, INTEGER, NUMBER, OBJECT = "text", "a whole number", "a number or null", "an object"
-TYPES: Mapping[str, Any] = {
-    TEXT: str,
-    INTEGER: int,
-    NUMBER: int | float | None,
-    OBJECT: dict,
-    "true or false": bool,
-    "text or null": str | None,
-}
-SWEEP = {"name": TEXT, "cell": OBJECT}
-SCHEMA: Mapping[str, Any] = {
-    "run_id": TEXT,
-    "status": TEXT,
-    "seed": INTEGER,
-    "config": OBJECT,
-    "fingerprint": {"data": TEXT, "code": TEXT},
-    # all other figures of the summary are calculated from the rows again
-    "summary": {
-        "first_step_seconds": NUMBER,
-        "alone_step_seconds": NUMBER,
-        "num_parameters": INTEGER,
-        "state_bytes": INTEGER,
-        "message": "text or null",
-    },
-    "pack": {"size": INTEGER, "shared_timing": "true or false"},
-    "environment": {
-        **dict.fromkeys(("bench_version", "python", "torch", "platform", "device", "device_name", "time"), TEXT),
-        **dict.fromkeys(("cuda", "git"), "text or null"),
-        "num_threads": INTEGER,
-    },
-    "files": {"metrics.parquet": TEXT},
-}
+Figure = Annotated[float | None, allowed("a number or null")]
+"""A finite number, or None for what JSON cannot hold: never reached, or not measured."""
+RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$"), allowed("16 hexadecimal digits")]
+Count = Annotated[int, Field(ge=0, lt=2**63), allowed("a whole number from 0")]
 
 
-def find_schema_faults(run: Mapping[str, Any]) -> Iterator[str]:
-    """One line per key of `run` that is missing or has another type than its schema says."""
-    yield from _find_faults(run, SCHEMA, "")
-    if "sweep" not in run:
-        yield "sweep: missing"
-    elif run["sweep"] is not None:
-        yield from _find_faults({"sweep": run["sweep"]}, {"sweep": SWEEP}, "")
+class Summary(Strict):
+    """The figures of a run, calculated from its rows; losses without the task's `loss_scale`, times in seconds.
+
+    The task's metrics at the end of the training are open: `final_<metric>` for every metric that the last full
+    evaluation measured. `figures` has them all by name.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Figure]
+
+    num_steps: Count
+    initial_val_loss: Figure
+    final_val_loss: Figure = None
+    best_val_loss: Figure
+    best_step: Count
+    steps_to_target: Figure
+    seconds_to_target: Figure
+    seconds_to_target_derived: bool
+    train_seconds: Figure
+    elapsed_seconds: Figure
+    step_seconds: Figure
+    first_step_seconds: Figure
+    alone_step_seconds: Figure
+    optimizer_share: Figure
+    num_parameters: Count
+    state_bytes: Count
+    samples_per_step: Figure = None
+    message: str | None
+
+    @classmethod
+    def from_record(cls, record: Record) -> Self:
+        """The figures that follow from a trial's rows and from what was measured beside them."""
+        rows, last = record.rows, record.rows[-1] if record.rows else {}
+        measured = [row for row in rows if math.isfinite(row["val_loss"])]
+        best = min(measured, key=lambda row: row["val_loss"], default={})
+        finals = {f"final_{name.removeprefix('full_')}": last[name] for name in last if name.startswith("full_")}
+        steps, seconds = time_to_target(record)
+        figures = {
+            "num_steps": int(last.get("step", 0)),
+            "initial_val_loss": rows[0]["val_loss"] if rows else None,
+            **finals,
+            "best_val_loss": best.get("val_loss"),
+            "best_step": int(best.get("step", 0)),
+            "steps_to_target": steps,
+            "seconds_to_target": seconds,
+            "seconds_to_target_derived": record.pack_size > 1,
+            "train_seconds": last.get("train_seconds", 0.0),
+            "elapsed_seconds": last.get("elapsed_seconds", 0.0),
+            **_timing(rows),
+            "first_step_seconds": record.first_step_seconds,
+            "alone_step_seconds": record.alone_step_seconds,
+            "num_parameters": record.num_parameters,
+            "state_bytes": record.state_bytes,
+            "samples_per_step": record.trial.task.options.get("batch_size"),
+            "message": record.message,
+        }
+        return cls.model_validate({name: _finite(value) for name, value in figures.items()})
+
+    @property
+    def figures(self) -> Mapping[str, float | None]:
+        """Every number by name, the task's own metrics among them."""
+        return {name: value for name, value in self.model_dump().items() if name != "message"}
 
 
-def _find_faults(value: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> Iterator[str]:
-    for key, expected in schema.items():
-        name = f"{path}{key}"
-        nested = isinstance(expected, Mapping)
-        if key not in value:
-            yield f"{name}: missing"
-        elif not _has_type(value[key], OBJECT if nested else expected):
-            yield f"{name}={shorten(value[key])}: expected {OBJECT if nested else expected}"
-        elif nested:
-            yield from _find_faults(value[key], expected, f"{name}.")
+class Fingerprint(Strict):
+    """SHA-256 of the data, and of the code that decides the numbers."""
+
+    data: str
+    code: str
 
 
-def _has_type(value: Any, expected: str) -> bool:
-    kind = TYPES[expected]
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+class SweepPlace(Strict):
+    """The sweep that a run belongs to, and the swept keys with their values here."""
+
+    name: str
+    cell: dict[str, JsonValue]
 
 
-def number(value: object) -> float:
-    """`value` as a float, NaN where it is no number (JSON has neither NaN nor inf: null stands for both)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
+class PackPlace(Strict):
+    """How many trials trained together, and whether their clock was therefore shared."""
+
+    size: Annotated[int, Field(ge=1, lt=2**63), allowed("a whole number from 1")]
+    shared_timing: bool
+
+
+class Environment(Strict):
+    """Where a run was measured."""
+
+    bench_version: str
+    python: str
+    torch: str
+    platform: str
+    device: str
+    device_name: str
+    cuda: str | None
+    num_threads: Count
+    git: str | None
+    time: str
+
+
+def _check_names(config: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    for part in ("task", "optimizer"):
+        section = config.get(part)
+        name = section.get("name") if isinstance(section, dict) else None
+        if not isinstance(name, str) or not name.strip():
+            raise PydanticCustomError("allowed", "config.{part}.name is missing", {"part": part})
+    return config
+
+
+class Run(Strict):
+    """A trial's stored record: `run.json`, and the folder that it was read from or written to."""
+
+    schema_version: Literal[1]
+    run_id: RunId
+    status: Annotated[Status, allowed(f"one of {', '.join(STATUSES)}")]
+    seed: Annotated[int, Field(gt=-(2**63), lt=2**63)]
+    config: Annotated[dict[str, JsonValue], AfterValidator(_check_names)]
+    fingerprint: Fingerprint
+    sweep: SweepPlace | None
+    summary: Summary
+    pack: PackPlace
+    environment: Environment
+    files: dict[str, str]
+    _folder: Path | None = PrivateAttr(None)
+
+    @property
+    def folder(self) -> Path:
+        """Where it is stored."""
+        assert self._folder is not None, "this run is not stored"
+        return self._folder
+
+    def at(self, folder: Path) -> Self:
+        """The same run, known to be stored in `folder`."""
+        run = self.model_copy()
+        run._folder = folder
+        return run
+
+    @property
+    def cell(self) -> dict[str, JsonValue]:
+        """The swept keys with their values, the seed left out; empty outside a sweep."""
+        return {key: value for key, value in (self.sweep.cell if self.sweep else {}).items() if key != "seed"}
+
+
+class NoRunError(ValueError):
+    """A document that is no run. Its text is one line; `faults` has one line per fault."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__(faults[0])
+        self.faults = faults
+
+
+def parse_run(document: object) -> Run:
+    """The run that a document, read from a file that anybody may have written, describes.
+
+    Raises:
+        NoRunError: another schema version, a key that is missing, unknown, or has a value of another type.
+    """
+    if not isinstance(document, dict):
+        raise NoRunError(["run.json holds no object"])
+    version = document.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise NoRunError([f"schema_version={shorten(version)}: expected {SCHEMA_VERSION}"])
     try:
-        return float(value)
-    except OverflowError:
-        return math.nan
+        return Run.model_validate(document)
+    except ValidationError as error:
+        raise NoRunError(list(tell_faults(error, Run))) from error
 
 
-def is_summary(value: Any) -> bool:
-    """Whether this, read from a file, can be shown and ranked as a `Record.summary`."""
-    if not isinstance(value, Mapping) or not set(value) >= SHOWN_FIGURES:
-        return False
-    figures = [figure for name, figure in value.items() if name != "message" and figure is not None]
-    plain = all(isinstance(figure, int | float) and -MAX_FIGURE <= figure <= MAX_FIGURE for figure in figures)
-    return plain and isinstance(value["message"], str | None)
+def time_to_target(record: Record) -> tuple[float, float]:
+    """Steps and seconds to the target: inf where it was missed, NaN seconds where no clock of its own ran."""
+    target = record.trial.task.target
+    values, steps, seconds = (
+        np.array([row.get(name, math.nan) for row in record.rows]) for name in (target.metric, "step", "train_seconds")
+    )
+    limit = np.array([target.value])
+    first_step = float(first_crossings(values, steps, limit, target.mode)[0])
+    if record.pack_size == 1 or math.isinf(first_step):
+        return first_step, float(first_crossings(values, seconds, limit, target.mode)[0])
+    return first_step, math.nan if record.alone_step_seconds is None else first_step * record.alone_step_seconds
+
+
+def _timing(rows: Sequence[Row]) -> dict[str, float | None]:
+    steady = [row for row in rows if math.isfinite(row["step_seconds"])]
+    parts = {part: sum(row[f"{part}_seconds"] for row in steady) for part in PARTS}
+    total = sum(parts.values())
+    return {
+        "step_seconds": float(np.median([row["step_seconds"] for row in steady])) if steady else None,
+        "optimizer_share": parts["optimizer"] / total if total else None,
+    }
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

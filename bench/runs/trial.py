@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.schema import TrialConfig
+from bench.runs.folders import ResultsFolder
 from bench.runs.identity import code_fingerprint, run_id
+from bench.runs.schema import Fingerprint
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Trial:
     cell: Mapping[str, Any]
 
     @cached_property
-    def fingerprint(self) -> dict[str, str]:
-        return {"data": self.data_fingerprint, "code": code_fingerprint(self.config)}
+    def fingerprint(self) -> Fingerprint:
+        return Fingerprint(data=self.data_fingerprint, code=code_fingerprint(self.config))
 
     @cached_property
     def run_id(self) -> str:
@@ -36,4 +38,4 @@ class Trial:
 
     def folder(self, results_dir: Path) -> Path:
         """Where the trial's run is stored."""
-        return results_dir / self.config.task.name / self.config.optimizer.name / self.run_id
+        return ResultsFolder(results_dir).run(self.config.task.name, self.config.optimizer.name, self.run_id)

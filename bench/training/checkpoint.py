@@ -19,10 +19,9 @@ import torch
 
 from bench.config.cadence import Cadence
 from bench.errors import one_line
-from bench.files import set_aside, write_durably
+from bench.files import make_folder, set_aside, sync_folder, write_durably
 
 log = logging.getLogger(__name__)
-CHECKPOINTS = ".checkpoints"  # below results_dir
 FORMAT = 1
 MAX_HEADER_BYTES = 2**20
 State = Mapping[str, Any]
@@ -58,9 +57,10 @@ class Checkpoint:
         header = {"format": FORMAT, "sha256": _digest(content.getbuffer()), "run_ids": self.run_ids}
         draft = self.path.with_suffix(".tmp")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             write_durably(draft, json.dumps(header).encode() + b"\n", content.getbuffer())
             os.replace(draft, self.path)
+            sync_folder(self.path.parent)
         except OSError as error:
             with suppress(OSError):
                 draft.unlink()

@@ -3,27 +3,22 @@
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.config.schema import MAX_TRIAL_VALUES, TrialConfig, parse_trial
 from bench.config.section import check_plain
 from bench.errors import ConfigError, shorten
-from bench.files import METRICS_FILE, RUN_FILE
-from bench.runs.claims import CLAIMS
-from bench.runs.folders import READ_ERRORS, explain, read_rows, read_run
+from bench.runs.folders import METRICS_FILE, READ_ERRORS, RUN_FILE, ResultsFolder, explain, read_rows, read_run
 from bench.runs.identity import run_id
-from bench.runs.schema import SCHEMA_VERSION, STATUSES, find_schema_faults, number
+from bench.runs.schema import NoRunError, Run, Summary
 from bench.runs.store import LEADING_COLUMNS
-from bench.training.checkpoint import CHECKPOINTS
 from bench.training.clock import PARTS
 from bench.training.record import FINISHED, Record, Row
 
 ROUNDING = 1e-9  # relative; versions of Python add up floats differently
 DRAFT = re.compile(r"\.[0-9a-f]{16}\..+\.\d+\.[0-9a-f]{8}\.tmp")
-CACHES = (".calibration", CLAIMS, ".multirun")
 
 
 @dataclass(frozen=True)
@@ -39,8 +34,10 @@ def check_folder(folder: Path) -> Checked:
     """Check one run folder, whoever wrote it; never raises for what it holds."""
     try:
         run = read_run(folder)
-        faults = list(_find_faults(run, folder))
-        return Checked(folder, "" if faults else run["status"], faults)
+        faults = list(_find_faults(run))
+        return Checked(folder, "" if faults else run.status, faults)
+    except NoRunError as error:
+        return Checked(folder, "", error.faults)
     except READ_ERRORS as error:
         return Checked(folder, "", [explain(error)])
 
@@ -50,53 +47,44 @@ def find_leftovers(root: Path) -> Iterator[tuple[Path, str]]:
     for folder, subfolders, files in os.walk(root):
         aside = [name for name in subfolders if name.startswith(".") or name.endswith(".tmp")]
         subfolders[:] = [] if RUN_FILE in files else sorted(set(subfolders) - set(aside))
-        for name in sorted(set(aside) - set(CACHES)):
-            path = Path(folder, name)
-            if DRAFT.fullmatch(name):
+        here = ResultsFolder(Path(folder))
+        for path in sorted({Path(folder, name) for name in aside} - {here.claims, here.calibration, here.multirun}):
+            if DRAFT.fullmatch(path.name):
                 yield path, "draft of a run in training, or of a process that died"
-            elif name.endswith(".damaged"):
+            elif path.name.endswith(".damaged"):
                 yield path, "set aside because it was damaged"
-            elif name == CHECKPOINTS:
+            elif path == here.checkpoints:
                 yield from ((file, "checkpoint of trials that are not finished") for file in path.glob("*.ckpt"))
             else:
                 yield path, f"not read by anything: {sum(1 for _ in path.rglob(RUN_FILE))} runs in it are not checked"
 
 
-def _find_faults(run: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    version = run.get("schema_version")
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        yield f"schema_version={shorten(version)}: expected {SCHEMA_VERSION}"
-        return
-    if faults := list(find_schema_faults(run)):
-        yield from faults
-        return
-    yield from _find_identity_faults(run, folder.name)
+def _find_faults(run: Run) -> Iterator[str]:
+    yield from _find_identity_faults(run)
     try:
-        rows = read_rows(folder, run)
+        rows = read_rows(run)
     except READ_ERRORS as error:
         yield explain(error)
         return
     try:  # on any device: this machine need not have the run's
-        check_plain(run["config"], MAX_TRIAL_VALUES)
-        trial = parse_trial({**run["config"], "device": "cpu"})
+        check_plain(run.config, MAX_TRIAL_VALUES)
+        trial = parse_trial({**run.config, "device": "cpu"})
     except ConfigError as error:
         yield f"config: {error}"
         return
-    row_faults = list(_find_row_faults(run["status"], trial, rows))
+    row_faults = list(_find_row_faults(run.status, trial, rows))
     yield from row_faults or _find_summary_faults(run, trial, rows)
 
 
-def _find_identity_faults(run: Mapping[str, Any], folder_name: str) -> Iterator[str]:
-    if run["run_id"] != folder_name:
-        yield f"run_id={shorten(run['run_id'])}: the folder has another name"
-    if run["run_id"] != (expected := run_id(run["config"], run["fingerprint"])):
-        yield f"run_id={shorten(run['run_id'])}: its config and its fingerprint give {expected}"
-    if run["status"] not in STATUSES:
-        yield f"status={shorten(run['status'])}: expected one of {', '.join(STATUSES)}"
-    if run["seed"] != run["config"].get("seed"):
-        yield f"seed={shorten(run['seed'])}: config.seed is {shorten(run['config'].get('seed'))}"
-    if run["pack"]["size"] < 1 or run["pack"]["shared_timing"] != (run["pack"]["size"] > 1):
-        yield f"pack={shorten(run['pack'])}: expected a size from 1, and a shared timing from 2"
+def _find_identity_faults(run: Run) -> Iterator[str]:
+    if run.run_id != run.folder.name:
+        yield f"run_id={run.run_id}: the folder has another name"
+    if run.run_id != (expected := run_id(run.config, run.fingerprint)):
+        yield f"run_id={run.run_id}: its config and its fingerprint give {expected}"
+    if run.seed != run.config.get("seed"):
+        yield f"seed={run.seed}: config.seed is {shorten(run.config.get('seed'))}"
+    if run.pack.shared_timing != (run.pack.size > 1):
+        yield f"pack={shorten(run.pack.model_dump())}: expected a shared timing from a size of 2"
 
 
 def _find_row_faults(status: str, trial: TrialConfig, rows: Sequence[Row]) -> Iterator[str]:
@@ -121,32 +109,29 @@ def _find_row_faults(status: str, trial: TrialConfig, rows: Sequence[Row]) -> It
         yield f"{METRICS_FILE} ends at step {steps[-1]}, a {status} run of {trial.task.steps} steps"
 
 
-def _find_summary_faults(run: Mapping[str, Any], trial: TrialConfig, rows: Sequence[Row]) -> Iterator[str]:
-    stored, alone = run["summary"], run["summary"]["alone_step_seconds"]
+def _find_summary_faults(run: Run, trial: TrialConfig, rows: Sequence[Row]) -> Iterator[str]:
+    summary = run.summary
     record = Record(
         trial=trial,
         rows=list(rows),
-        message=stored["message"],
-        pack_size=run["pack"]["size"],
-        first_step_seconds=number(stored["first_step_seconds"]),
-        alone_step_seconds=None if alone is None else number(alone),
-        num_parameters=stored["num_parameters"],
-        state_bytes=stored["state_bytes"],
+        message=summary.message,
+        pack_size=run.pack.size,
+        first_step_seconds=math.nan if summary.first_step_seconds is None else summary.first_step_seconds,
+        alone_step_seconds=summary.alone_step_seconds,
+        num_parameters=summary.num_parameters,
+        state_bytes=summary.state_bytes,
     )
-    figures = record.summary()
-    for name, figure in figures.items():
-        if name not in stored:
+    stored, figures = summary.model_dump(), Summary.from_record(record).model_dump()
+    for name in sorted(stored.keys() | figures.keys()):
+        if name not in figures:
+            yield f"summary.{shorten(name)}={shorten(stored[name])}: the rows give no such figure"
+        elif name not in stored:
             yield f"summary.{name}: missing"
-        elif not _agrees(stored[name], figure):
-            yield f"summary.{name}={shorten(stored[name])}: the rows give {shorten(figure)}"
-    for name in sorted(stored.keys() - figures.keys()):
-        yield f"summary.{name}={shorten(stored[name])}: the rows give no such figure"
+        elif not _agrees(stored[name], figures[name]):
+            yield f"summary.{name}={shorten(stored[name])}: the rows give {shorten(figures[name])}"
 
 
-def _agrees(stored: Any, figure: Any) -> bool:
-    """Whether `stored` is how JSON tells `figure`: null stands for what is not finite."""
-    if isinstance(figure, float) and not math.isfinite(figure):
-        return stored is None
-    if isinstance(figure, float) and not isinstance(stored, bool):
-        return math.isclose(number(stored), figure, rel_tol=ROUNDING)
-    return type(stored) is type(figure) and bool(stored == figure)
+def _agrees(stored: object, figure: object) -> bool:
+    if isinstance(figure, float) and isinstance(stored, float):
+        return math.isclose(stored, figure, rel_tol=ROUNDING)
+    return stored == figure

@@ -6,10 +6,9 @@ This imports and calls what a config names: the sources of its targets are first
 import math
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,6 +17,7 @@ from bench.errors import ConfigError, shorten
 from bench.runs.environment import describe_environment
 from bench.runs.folders import read_rows, read_run
 from bench.runs.identity import code_fingerprint
+from bench.runs.schema import Environment, Run
 from bench.training.components import Task, TaskShelf, build_schedule
 from bench.training.interrupt import StopSignal
 from bench.training.record import Row
@@ -56,25 +56,25 @@ def replay(folder: Path, tasks: TaskShelf) -> Replay:
     """Train a whole run again and compare all columns but times. Raises CannotReplayError."""
     run = read_run(folder)
     config, task = _prepare(run, tasks)
-    if 1 <= run["environment"]["num_threads"] <= (os.cpu_count() or 1):
-        torch.set_num_threads(run["environment"]["num_threads"])
-    reasons = _find_reasons_for_rounding(run["environment"], config.device)
+    if 1 <= run.environment.num_threads <= (os.cpu_count() or 1):
+        torch.set_num_threads(run.environment.num_threads)
+    reasons = _find_reasons_for_rounding(run.environment, config.device)
     trial = replace(config, timeout=None)
     # A trial is bitwise the same in any pack, of which two copies are the smallest.
-    record = train([trial] * min(run["pack"]["size"], 2), task, [], StopSignal())[0]
-    differences = list(_compare(read_rows(folder, run), record.rows, TOLERANCE if reasons else None))
-    if record.status != run["status"]:
-        differences.insert(0, f"status: stored {run['status']}, now {record.status} ({record.message})")
+    record = train([trial] * min(run.pack.size, 2), task, [], StopSignal())[0]
+    differences = list(_compare(read_rows(run), record.rows, TOLERANCE if reasons else None))
+    if record.status != run.status:
+        differences.insert(0, f"status: stored {run.status}, now {record.status} ({record.message})")
     close = f"within {TOLERANCE:g} of each column's largest value, since it rounds otherwise: {', '.join(reasons)}"
     return Replay(close if reasons else "bit by bit", differences)
 
 
-def _prepare(run: Mapping[str, Any], tasks: TaskShelf) -> tuple[TrialConfig, Task]:
+def _prepare(run: Run, tasks: TaskShelf) -> tuple[TrialConfig, Task]:
     """The run's configuration and task, if code and data are the ones that trained it."""
     try:
-        config = parse_trial(run["config"])
+        config = parse_trial(run.config)
         code = code_fingerprint(config)
-        if code == run["fingerprint"]["code"]:
+        if code == run.fingerprint.code:
             task = tasks.get(config.task, config.device)
             check_optimizer(config.optimizer)
             build_schedule(config.schedule, config.task.steps)
@@ -82,19 +82,19 @@ def _prepare(run: Mapping[str, Any], tasks: TaskShelf) -> tuple[TrialConfig, Tas
         raise CannotReplayError(str(error)) from error
     except Exception as error:  # foreign code: whatever it raises is told in one line
         raise CannotReplayError(f"{type(error).__name__}: {error}") from error
-    if code != run["fingerprint"]["code"]:
+    if code != run.fingerprint.code:
         raise CannotReplayError("trained by another version of the code")
-    if task.fingerprint != run["fingerprint"]["data"]:
+    if task.fingerprint != run.fingerprint.data:
         raise CannotReplayError("trained on other data")
     return config, task
 
 
-def _find_reasons_for_rounding(environment: Mapping[str, Any], device: str) -> list[str]:
+def _find_reasons_for_rounding(there: Environment, device: str) -> list[str]:
     """Why the same training may round otherwise here than it did there; empty where it must not."""
     here = describe_environment(device)
-    pairs = {key: (environment[key], here[key]) for key in MACHINE}
-    reasons = [f"{key} was {shorten(there)}, is {now}" for key, (there, now) in pairs.items() if there != now]
-    return reasons + (["a GPU"] if here["device"] != "cpu" else [])
+    pairs = {key: (getattr(there, key), getattr(here, key)) for key in MACHINE}
+    reasons = [f"{key} was {shorten(old)}, is {now}" for key, (old, now) in pairs.items() if old != now]
+    return reasons + (["a GPU"] if here.device != "cpu" else [])
 
 
 def _compare(stored: Sequence[Row], now: Sequence[Row], tolerance: float | None) -> Iterator[str]:

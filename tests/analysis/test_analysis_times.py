@@ -7,17 +7,18 @@ import pandas as pd
 import pytest
 
 from bench.analysis import convergence, speedup, targets
+from bench.runs.crossings import first_crossings
 from tests.analysis.frames_for_tests import curve_frame, final_frame
 
 
 def test_first_crossing_goes_by_time_and_not_by_index() -> None:
     values, times = np.array([0.1, 5.0, 0.2, math.nan]), np.array([30.0, 0.0, 10.0, 5.0])
-    assert targets.first_crossings(values, times, np.array([0.2, 0.1, 0.05]), "min").tolist() == [10.0, 30.0, math.inf]
+    assert first_crossings(values, times, np.array([0.2, 0.1, 0.05]), "min").tolist() == [10.0, 30.0, math.inf]
 
 
 def test_first_crossing_of_an_accuracy_is_at_or_above() -> None:
     values, times = np.array([0.1, 0.9, 0.8]), np.array([0.0, 1.0, 2.0])
-    assert targets.first_crossings(values, times, np.array([0.85, 0.9, 0.95]), "max").tolist() == [1.0, 1.0, math.inf]
+    assert first_crossings(values, times, np.array([0.85, 0.9, 0.95]), "max").tolist() == [1.0, 1.0, math.inf]
 
 
 def one_target(value: float) -> pd.DataFrame:

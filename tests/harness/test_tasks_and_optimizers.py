@@ -1,6 +1,5 @@
 """That the shipped defaults are worth comparing: tasks that are neither solved at the start nor out of reach."""
 
-import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,9 @@ import pytest
 
 from bench.cli.compose import find_conf_dir
 from bench.jobs.plan import Plan
+from bench.runs.schema import Summary
 from bench.training.interrupt import StopSignal
-from bench.training.record import Record, first_at_target
+from bench.training.record import Record
 from bench.training.train import train
 from tasks.gpt_nano import GPTTask, bigram_loss
 
@@ -55,8 +55,7 @@ def test_no_target_is_met_by_the_initial_weights_or_by_sgd_with_lr_zero(
         plan(f"task={task}", *path, "optimizer=sgd", "optimizer.lr=0", "task.steps=4", "task.eval_every=2")
     )
     assert record.status == "completed"
-    assert first_at_target(record.rows, record.trial.task.target) is None
-    assert record.summary()["steps_to_target"] == math.inf
+    assert Summary.from_record(record).steps_to_target is None
     assert len({row["val_loss"] for row in record.rows}) == 1  # so that more steps would not reach it either
 
 
@@ -66,4 +65,6 @@ def test_a_tuned_adamw_reaches_the_target_within_the_budget(plan: MakePlan, task
         pytest.skip("its target means real images, which no test may fetch")
     record = train_first(plan(f"task={task}", "optimizer=adamw", "optimizer.lr=${task.tuned_lr}"))
     assert record.status == "completed"
-    assert record.summary()["steps_to_target"] <= record.trial.task.steps
+    steps = Summary.from_record(record).steps_to_target
+    assert steps is not None
+    assert steps <= record.trial.task.steps

@@ -19,7 +19,7 @@ import pytest
 from bench.jobs.job import run_job
 from bench.jobs.plan import Plan
 from bench.runs.identity import run_id
-from bench.runs.schema import STATUSES
+from bench.runs.schema import STATUSES, Fingerprint
 from bench.runs.store import Store
 from bench.training.interrupt import StopSignal
 from bench.training.record import Record
@@ -65,7 +65,7 @@ def edit_metrics(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -
 def rename_to_its_identity(folder: Path) -> Path:
     """Give a run that was changed the id that its config and fingerprint now have, in `run.json` and as its name."""
     run = json.loads((folder / "run.json").read_text())
-    identity = run_id(run["config"], run["fingerprint"])
+    identity = run_id(run["config"], Fingerprint.model_validate(run["fingerprint"]))
     edit(folder, lambda run: run.update(run_id=identity))
     return folder.rename(folder.with_name(identity))
 
@@ -107,7 +107,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no metrics": (lambda folder: (folder / "metrics.parquet").unlink(), "metrics.parquet is missing"),
     "no run": (lambda folder: (folder / "run.json").unlink(), "run.json is missing"),
     "renamed": (lambda folder: folder.rename(folder.with_name("0" * 16)), "the folder has another name"),
-    "version": (edited(lambda run: run.update(schema_version=2)), "schema_version=2: expected 1"),
+    "version": (edited(lambda run: run.update(schema_version=99)), "schema_version=99: expected 1"),
     "key": (edited(lambda run: run.pop("pack")), "pack: missing"),
     "type": (edited(lambda run: run["environment"].update(num_threads=True)), "environment.num_threads=True: expected"),
     "status": (edited(lambda run: run.update(status="won")), "status=won: expected one of completed"),
@@ -115,11 +115,11 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "data": (edited(lambda run: run["fingerprint"].update(data="0")), "its config and its fingerprint give"),
     "config": (edited(lambda run: run["config"]["task"].update(steps=0)), "config: task.steps=0: expected a whole"),
     "seed": (edited(lambda run: run.update(seed=5)), "seed=5: config.seed is 0"),
-    "pack": (edited(lambda run: run["pack"].update(shared_timing=True)), "expected a size from 1"),
+    "pack": (edited(lambda run: run["pack"].update(shared_timing=True)), "expected a shared timing from a size of 2"),
     "final": (edited(lambda run: run["summary"].update(final_val_loss=0.1)), "summary.final_val_loss=0.1: the rows"),
     "best": (edited(lambda run: run["summary"].update(best_val_loss=None)), "summary.best_val_loss=None: the rows"),
-    "target": (edited(lambda run: run["summary"].update(steps_to_target=10)), "summary.steps_to_target=10: the rows"),
-    "figure": (edited(lambda run: run["summary"].update(final_speed=9)), "summary.final_speed=9: the rows give no"),
+    "target": (edited(lambda run: run["summary"].update(steps_to_target=10)), "summary.steps_to_target=10.0: the rows"),
+    "figure": (edited(lambda run: run["summary"].update(final_speed=9)), "summary.final_speed=9.0: the rows give no"),
     "steps": (edited(lambda run: run["summary"].update(num_steps=30)), "summary.num_steps=30: the rows give 20"),
     "column": (edited_metrics(lambda rows: rows.drop(columns="lr")), "metrics.parquet has no column lr"),
     "full": (edited_metrics(lambda rows: rows.drop(columns="full_val_loss")), "has no column full_val_loss"),

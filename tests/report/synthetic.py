@@ -68,9 +68,10 @@ def write_run(
     config: Mapping[str, Any] = {},
     optimizer_config: Mapping[str, Any] = {},
     task_config: Mapping[str, Any] = {},
+    environment: Mapping[str, Any] = {},
     record: Mapping[str, Any] = {},
 ) -> Path:
-    """Writes one run folder below `root` and returns it; the last five arguments overwrite parts of `run.json`."""
+    """Writes one run folder below `root` and returns it; the last arguments overwrite parts of `run.json`."""
     facts = TASKS.get(task, TASKS["mlp"])
     kind = task if task in TASKS else "mlp"
     known = final if final is not None else final_loss(kind, optimizer, lr, eps, loss_scale)
@@ -148,6 +149,7 @@ def _document(given: dict[str, Any], facts: dict[str, Any], own: dict[str, Any],
         "environment": {
             "python": "3.11.7", "torch": "2.13.0", "platform": "Linux", "device": "cpu", "device_name": "a CPU",
             "num_threads": 2, "git": "0123abc", "bench_version": "0.1.0", "time": "2026-01-01T00:00:00+00:00",
+            "cuda": None, **given["environment"],
         },
     }  # fmt: skip
 

@@ -60,7 +60,7 @@ def damage(folder: Path, kind: str) -> None:
         content[len(content) // 2] ^= 1
         metrics.write_bytes(bytes(content))
     elif kind == "truncated":
-        del document["files"]
+        document["files"] = {}
         metrics.write_bytes(metrics.read_bytes()[:100])
     elif kind == "no JSON":
         run.write_text("{")
@@ -72,7 +72,7 @@ def damage(folder: Path, kind: str) -> None:
         run.write_bytes(b'{"a": "\xff"}')
         return
     else:
-        document |= {"version 2": {"schema_version": 2}, "status": {"status": "won"}, "seed": {"seed": "0"},
+        document |= {"version 99": {"schema_version": 99}, "status": {"status": "won"}, "seed": {"seed": "0"},
                      "id": {"run_id": ".."}, "name": {"config": {"task": {"name": 3}}},
                      "list": {"config": []}}[kind]  # fmt: skip
     if run.exists():
@@ -83,8 +83,8 @@ def damage(folder: Path, kind: str) -> None:
     ("kind", "words"),
     [("no metrics", "metrics.parquet is missing"), ("no run.json", "run.json is missing"), ("flipped byte", "checksum"),
      ("truncated", "damaged"), ("no JSON", "not readable JSON"), ("deep JSON", "not readable JSON"),
-     ("not UTF-8", "not readable JSON"), ("version 2", "schema version 2"), ("status", "unknown status 'won'"),
-     ("seed", "seed"), ("id", "run_id"), ("name", "config.task.name"), ("list", "config.task.name")],
+     ("not UTF-8", "not readable JSON"), ("version 99", "schema_version=99: expected"), ("status", "status=won: "),
+     ("seed", "seed"), ("id", "run_id"), ("name", "config.task.name"), ("list", "config=[]: expected an object")],
 )  # fmt: skip
 def test_what_cannot_be_used_is_listed_with_the_reason(tmp_path: Path, kind: str, words: str) -> None:
     damage(synthetic.write_run(tmp_path, seed=1), kind)
@@ -151,7 +151,7 @@ def test_a_diverged_run_is_infinite_in_medians_and_untrained_in_means(tmp_path: 
 
 def test_an_older_repetition_of_a_trial_is_left_out(tmp_path: Path) -> None:
     synthetic.write_run(tmp_path)
-    synthetic.write_run(tmp_path, record={"run_id": "0" * 16, "environment": {"time": "2025", "device": "cpu"}})
+    synthetic.write_run(tmp_path, environment={"time": "2025"}, record={"run_id": "0" * 16})
     runs, used, notes = prepare(load([tmp_path]).runs)
     assert (len(runs), len(used)) == (2, 1)
     assert used["run_id"].item() != "0" * 16

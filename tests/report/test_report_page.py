@@ -186,7 +186,7 @@ def test_runs_that_nobody_can_compare_are_still_listed(tmp_path: Path, status: s
 
 def test_two_schema_versions_and_a_half_written_run_are_named(tmp_path: Path) -> None:
     synthetic.write_run(tmp_path / "in")
-    synthetic.write_run(tmp_path / "in", seed=1, record={"schema_version": 2})
+    synthetic.write_run(tmp_path / "in", seed=1, record={"schema_version": 99})
     (tmp_path / "in" / "mlp" / "any" / ("a" * 16)).mkdir()
     page = text_of(write_report([tmp_path / "in"], tmp_path / "out"))
     assert "2 folders could not be read" in page
