@@ -41,7 +41,7 @@ def run_job(mapping: Mapping[str, Any]) -> float:
     calibration = Calibration(ResultsFolder(plan.session.results_dir).calibration)
     packs, seconds = choose_packs(plan, calibration)
     workers = choose_workers(plan, packs, seconds, calibration)
-    if plan.session.dry_run or len(plan.trials) > 1:
+    if plan.session.dry_run or plan.absent or len(plan.trials) > 1:
         print_plan(plan, packs, seconds, workers)
     if plan.session.dry_run:
         return math.nan

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
 from bench.runs.schema import Run
@@ -28,8 +28,9 @@ class Display:
         self.steps, self.num_trials, self.total_steps = steps, len(steps), sum(steps.values())
         self.done_steps, self.shown_steps, self.num_done, self.num_diverged = 0, 0, 0, 0
         self._started = self._shown = time.perf_counter()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal, transient=True)
+        columns = (TextColumn("{task.description}"), BarColumn(None))  # the bar fills what the text leaves
+        terminal = self.console.is_terminal
+        self.progress = Progress(*columns, console=self.console, disable=not terminal, transient=True, expand=True)
         self._bar = self.progress.add_task("", total=self.total_steps)
 
     def __enter__(self) -> Self:
@@ -43,9 +44,9 @@ class Display:
         now = time.perf_counter()
         if now - self._shown < (REFRESH_SECONDS if self.console.is_terminal else PLAIN_SECONDS):
             return
-        factor = records[0].rows[-1]["lr"]
-        loss = f"loss {losses.float().nanmedian().item():.4f}"
-        self._show(now, self.done_steps + step * len(records), f"{loss}  lr {factor:.2e}")
+        loss = f"{losses.float().nanmedian().item():.3g}"
+        alone = f"train_loss {loss}, lr {records[0].rows[-1]['lr']:.3g}"
+        self._show(now, self.done_steps + step * len(records), f"median loss {loss}" if self.num_trials > 1 else alone)
 
     def on_row(self, record: Record, row: Row) -> None:
         """Rows are shown in the tables."""
@@ -63,12 +64,33 @@ class Display:
         self._shown = now
         done_steps = self.shown_steps = max(done_steps, self.shown_steps)  # the trials of a pack end one by one
         rate = done_steps / max(now - self._started, 1e-9)
-        trials = (
-            f"{self.num_done}/{self.num_trials} trials  {self.num_diverged} diverged  " if self.num_trials > 1 else ""
-        )
-        text = f"{trials}{detail}  {rate:,.0f} steps/s"
+        left = _duration((self.total_steps - done_steps) / rate if rate else math.inf)
+        text = f"{self._count_done(done_steps)}, {detail}, {_short(rate)} steps/s, {left} left"
         if self.console.is_terminal:
             self.progress.update(self._bar, completed=done_steps, description=text)
         else:
-            left = (self.total_steps - done_steps) / rate if rate else math.inf
-            self.console.print(f"{done_steps:,}/{self.total_steps:,} steps  {text}  {left:.0f} s left", highlight=False)
+            self.console.print(text, highlight=False, soft_wrap=True)
+
+    def _count_done(self, done_steps: int) -> str:
+        if self.num_trials == 1:
+            return f"{done_steps / max(self.total_steps, 1):.0%}"
+        diverged = f", {self.num_diverged} diverged" if self.num_diverged else ""
+        return f"{self.num_done}/{self.num_trials} trials{diverged}"
+
+
+def _duration(seconds: float) -> str:
+    """In the unit that leaves the fewest digits: 54 s, 12 min, 15 h."""
+    if not math.isfinite(seconds):
+        return "?"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.0f} h"
+    )
+
+
+def _short(count: float) -> str:
+    """A count in at most three digits: 950, 7.11k."""
+    return f"{count:.0f}" if count < 1000 else f"{count / 1000:.3g}k"

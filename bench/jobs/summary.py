@@ -6,11 +6,11 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from bench.jobs.objective import rank_cells
 from bench.jobs.packing import Pack
 from bench.jobs.plan import Plan
+from bench.jobs.tables import print_line, print_table, short_names
 from bench.runs.schema import Run
 
 MAX_ROWS = 40
@@ -20,66 +20,71 @@ def print_summary(plan: Plan, runs: Sequence[Run]) -> None:
     """One run in full, or a sweep by cell."""
     console = Console()
     if len(runs) == 1:
-        console.print(_run_table(plan, runs[0]))
+        _print_run(plan, runs[0], console)
     else:
-        console.print(_sweep_table(plan, runs))
-        for warning in edge_warnings(plan, runs):
-            console.print(warning, style="yellow", highlight=False)
+        _print_sweep(plan, runs, console)
     for run in runs:
         if run.summary.message and len(runs) <= MAX_ROWS:
-            console.print(f"{run.run_id} {run.status}: {run.summary.message}", markup=False, highlight=False)
+            print_line(f"{run.run_id} {run.status}: {run.summary.message}", console)
 
 
-def _run_table(plan: Plan, run: Run) -> Table:
+def _print_run(plan: Plan, run: Run, console: Console) -> None:
     """The figures of a single run."""
     summary, trial = run.summary, plan.trials[0].config
     target = trial.task.target
     sign = "<=" if target.mode == "min" else ">="
-    table = Table(title=f"{trial.optimizer.name} on {trial.task.name}: {run.status}")
-    table.add_column("figure")
-    table.add_column("value", justify="right", overflow="fold")
+    print_line(f"{trial.optimizer.name} on {trial.task.name}: {run.status}", console)
+    share = _times(summary.optimizer_share, 100)
+    finals = {name: value for name, value in summary.figures.items() if name.startswith("final_")}
     figures = {
-        "final validation loss": _number(summary.final_val_loss),
-        "best validation loss": f"{_number(summary.best_val_loss)} at step {summary.best_step}",
-        f"steps to {target.metric} {sign} {target.value:g}": _number(summary.steps_to_target, "never"),
-        "seconds to target": _number(summary.seconds_to_target, "never"),
-        "ms per step": _number(_times(summary.step_seconds, 1000)),
-        "of which the optimizer": _number(_times(summary.optimizer_share, 100)) + " %",
-        "training seconds": _number(summary.train_seconds),
-        "run": str(run.folder),
+        **{name.replace("_", " ", 1): value for name, value in finals.items()},
+        "best val_loss": summary.best_val_loss,
+        "at step": summary.best_step,
+        f"steps to {target.metric} {sign} {target.value:g}": _steps(summary.steps_to_target),
+        "seconds to target": _steps(summary.seconds_to_target),
+        "ms per step": _times(summary.step_seconds, 1000),
+        "of which the optimizer": "-" if share is None else f"{share:.3g} %",
+        "training seconds": summary.train_seconds,
     }
-    for name, value in figures.items():
-        table.add_row(name, value)
-    return table
+    print_table([{"figure": name, "value": value} for name, value in figures.items()], console)
+    print_line(f"run: {run.folder}", console)
 
 
-def _sweep_table(plan: Plan, runs: Sequence[Run]) -> Table:
-    """A row per cell, seeds averaged, best first."""
+def _print_sweep(plan: Plan, runs: Sequence[Run], console: Console) -> None:
+    """A row per cell, seeds averaged, best first; then what the table cannot say."""
     cells = rank_cells(runs)
-    axes = list(runs[0].cell)
-    name, task = plan.trials[0].config.optimizer.name, plan.trials[0].config.task.name
-    title = f"{name} on {task}, sweep {plan.sweep.name}: the objective is the final validation loss, mean over seeds"
-    table = Table(title=title, caption=f"runs in {plan.session.results_dir / task / name}")
-    short = [key.rpartition(".")[2] for key in axes]
-    names = short if len(set(short)) == len(short) else axes
-    for column in (
-        *names,
-        "final val_loss",
-        "seeds",
-        "completed",
-        "diverged",
-        "median steps to target",
-    ):
-        table.add_column(column, justify="right", overflow="fold")
-    for objective, seeds in cells[:MAX_ROWS]:
-        statuses = [run.status for run in seeds]
-        steps = [math.inf if run.summary.steps_to_target is None else run.summary.steps_to_target for run in seeds]
-        counts = (str(len(seeds)), str(statuses.count("completed")), str(statuses.count("diverged")))
-        values = [_number(seeds[0].cell[key]) for key in axes]
-        table.add_row(*values, _number(objective), *counts, _number(median(steps), "never"))
+    trial = plan.trials[0].config
+    title = f"{trial.optimizer.name} on {trial.task.name}, sweep {plan.sweep.name}, by final val_loss, mean over seeds"
+    print_line(title, console)
+    rows = [_describe_cell(objective, seeds, trial.task.target.metric) for objective, seeds in cells[:MAX_ROWS]]
+    print_table(rows, console)
     if len(cells) > MAX_ROWS:
-        table.add_row(*[f"{len(cells) - MAX_ROWS} more"] + [""] * (len(table.columns) - 1))
-    return table
+        print_line(f"{len(cells) - MAX_ROWS} more cells, all worse", console)
+    print_line(f"runs: {plan.session.results_dir / trial.task.name / trial.optimizer.name}", console)
+    for warning in edge_warnings(plan, runs):
+        print_line(warning, console, style="yellow")
+
+
+def _describe_cell(objective: float, seeds: Sequence[Run], metric: str) -> dict[str, Any]:
+    """A row of the sweep's table; `metric`, the target's, is shown where it is not the loss that ranks."""
+    cell = seeds[0].cell
+    statuses = [run.status for run in seeds]
+    row = {name: cell[key] for key, name in short_names(list(cell)).items()}
+    row["final val_loss"] = objective if math.isfinite(objective) else None
+    if metric != "val_loss":
+        finals = [run.summary.figures.get(f"final_{metric}") for run in seeds]
+        measured = [value for value in finals if value is not None]
+        row[f"median {metric}"] = median(measured) if len(measured) == len(seeds) else None
+    row["steps to target"] = median(_steps(run.summary.steps_to_target) for run in seeds)
+    row["seeds done"] = f"{statuses.count('completed')}/{len(seeds)}"
+    if "diverged" in statuses:
+        row["diverged"] = statuses.count("diverged")
+    return row
+
+
+def _steps(value: float | None) -> float:
+    """Steps or seconds to the target, inf where it was never met."""
+    return math.inf if value is None else value
 
 
 def edge_warnings(plan: Plan, runs: Sequence[Run]) -> list[str]:
@@ -104,27 +109,31 @@ def edge_warnings(plan: Plan, runs: Sequence[Run]) -> list[str]:
 def print_plan(plan: Plan, packs: Sequence[Pack], seconds: float, workers: int) -> None:
     """What is about to be done."""
     console = Console()
-    axes = " x ".join(f"{key} ({len(values)})" for key, values in plan.sweep.axes.items() if key not in plan.absent)
-    console.print(f"sweep {plan.sweep.name}: {axes or 'search'}: {len(plan.trials)} cells", highlight=False)
+    factors = [f"{key} ({len(values)})" for key, values in plan.sweep.axes.items() if key not in plan.absent]
+    if plan.sweep.search:
+        factors.insert(0, f"search ({plan.sweep.search.num_trials})")
+    print_line(
+        f"sweep {plan.sweep.name}: {' x '.join(factors) or 'no axis'}: {_count(len(plan.trials), 'cell')}", console
+    )
     for key in sorted(plan.absent):
-        console.print(f"  {key}: not applicable to {plan.trials[0].config.optimizer.name}", highlight=False)
+        print_line(f"  {key}: not applicable to {plan.trials[0].config.optimizer.name}", console)
     if plan.finished:
-        console.print(f"  {len(plan.finished)} already finished, {len(plan.missing)} to train", highlight=False)
+        print_line(f"  {len(plan.finished)} already finished, {len(plan.missing)} to train", console)
     sizes = sorted({len(pack.trials) for pack in packs}, reverse=True)
     if packs:
         estimate = f", about {seconds:.0f} s" if seconds > 0 else ""
         side_by_side = f", {workers} side by side" if workers > 1 else ""
-        text = f"  {len(packs)} packs of {' or '.join(map(str, sizes))} trials{side_by_side}{estimate}"
-        console.print(text, highlight=False)
+        size = " or ".join([*map(str, sizes[:-1]), _count(sizes[-1], "trial")])
+        print_line(f"  {_count(len(packs), 'pack')} of {size}{side_by_side}{estimate}", console)
+    if seeds := plan.sweep.fresh_seeds:
+        print_line(f"  then the best cell again on {_count(len(seeds), 'fresh seed')}", console)
     for reason in sorted({pack.reason for pack in packs if pack.reason}):
-        console.print(f"  one by one: {reason}", highlight=False)
+        print_line(f"  one by one: {reason}", console)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _times(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
-
-
-def _number(value: Any, missing: str = "-") -> str:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return missing
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

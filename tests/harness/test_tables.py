@@ -1,0 +1,92 @@
+"""A table keeps every cell on one line: on a narrow terminal, on a wide one, and in a file."""
+
+import io
+import math
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from bench.jobs import progress
+from bench.jobs.job import run_job
+from bench.jobs.tables import LAYOUTS, print_table, set_table, short_names
+
+ROWS = [
+    {
+        "lr": 0.0192823 * scale,
+        "weight_decay": 0.179636,
+        "betas.0": 0.870474,
+        "betas.1": 0.940544,
+        "eps": 7.46362e-07,
+        "final val_loss": 0.213073,
+        "median val_accuracy": 0.926,
+        "steps to target": steps,
+        "seeds done": "5/5",
+    }
+    for scale, steps in ((1, 1000), (0.01, math.inf), (1e-5, 260.5))
+]
+
+
+def shown(rows: list[dict[str, Any]], width: int, terminal: bool) -> list[str]:
+    console = Console(width=width, force_terminal=terminal, file=io.StringIO(), color_system=None)
+    print_table(rows, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [70, 80, 120])
+def test_a_wide_sweep_fits_the_terminal_with_one_line_per_cell(width: int) -> None:
+    lines = shown(ROWS, width, terminal=True)
+    assert max(map(len, lines)) <= width
+    assert [len(line.split()) for line in lines[-3:]] == [9, 9, 9]
+    assert lines[-2].split()[-2:] == ["never", "5/5"]
+
+
+def test_a_file_gets_every_digit_whatever_its_width() -> None:
+    lines = shown(ROWS, 40, terminal=False)
+    assert lines[-3].split()[:2] == ["0.0192823", "0.179636"]
+    assert [len(line.split()) for line in lines[-3:]] == [9, 9, 9]
+
+
+def test_every_layout_shows_the_same_cells_under_the_same_heads() -> None:
+    for layout in LAYOUTS:
+        lines = set_table(ROWS, layout)
+        rule = next(number for number, line in enumerate(lines) if line.startswith("─"))
+        assert len(lines) - rule - 1 == len(ROWS)
+        spans = [match.span() for match in re.finditer("─+", lines[rule])]
+        heads = ["".join(line[start:end].strip() for line in lines[:rule]) for start, end in spans]
+        assert heads == [name.replace(" ", "") for name in ROWS[0]]
+
+
+def test_an_axis_is_headed_by_its_shortest_telling_name() -> None:
+    keys = ["optimizer.lr", "optimizer.rest.lr", "optimizer.betas.0", "optimizer.betas.1", "task.loss_scale"]
+    assert list(short_names(keys).values()) == ["optimizer.lr", "rest.lr", "betas.0", "betas.1", "loss_scale"]
+
+
+def test_a_job_shows_the_accuracy_of_one_run_and_of_a_sweep(
+    mapping: Callable[..., dict[str, Any]], small: Callable[[str], list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = ["task.steps=20", "task.target.metric=val_accuracy", "task.target.mode=max", "task.target.value=0.0"]
+    run_job(mapping(*small("mlp"), *target))
+    assert re.search(r"^final val_accuracy +0\.\d+$", capsys.readouterr().out, re.MULTILINE)
+    run_job(mapping(*small("mlp"), *target, "sweep=lr", "pack_size=7"))
+    assert re.search(r"^ +lr +val_loss +val_accuracy", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("num_trials", "detail"), [(1, "train_loss 0.123"), (1024, "median loss 0.123")])
+def test_progress_says_whose_loss_it_shows_within_70_columns(
+    num_trials: int, detail: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    display = progress.Display({str(number): 100_000 for number in range(num_trials)})
+    display._started -= 3600.0
+    display.num_done, display.num_diverged = num_trials - 1, num_trials // 11
+    records: Any = [SimpleNamespace(rows=[{"lr": 1.234567e-05}])] * min(num_trials, 256)
+    display.on_step(records, 99_999, torch.full((len(records),), 0.12344))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert detail in line
+    assert len(line) <= 70
