@@ -75,7 +75,7 @@ class Display:
         if self.num_trials == 1:
             return f"{done_steps / max(self.total_steps, 1):.0%}"
         diverged = f", {self.num_diverged} diverged" if self.num_diverged else ""
-        return f"{self.num_done}/{self.num_trials} trials{diverged}"
+        return f"{self.num_done}/{self.num_trials} done{diverged}"
 
 
 def _duration(seconds: float) -> str:
@@ -92,5 +92,5 @@ def _duration(seconds: float) -> str:
 
 
 def _short(count: float) -> str:
-    """A count in at most three digits: 950, 7.11k."""
-    return f"{count:.0f}" if count < 1000 else f"{count / 1000:.3g}k"
+    """A count in at most three digits: 950, 7.1k."""
+    return f"{count:.0f}" if count < 1000 else f"{count / 1000:.1f}k" if count < 10_000 else f"{count / 1000:.0f}k"
