@@ -4,27 +4,21 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from bench.config.schema import MAX_SEED
+from bench.config.search import SEED_STRIDE, SearchConfig, parse_search, search_points
 from bench.config.section import Section
 from bench.errors import ConfigError
 
 MAX_CELLS = 100_000
-MAX_RANGES = 64
 FORMS = ("choice", "linspace", "logspace", "range")
 AXIS_FORMS = "[values...], [linspace|logspace, start, stop, num] or [range, start, stop, step], all finite"
 Cell = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """A quasi-random search over the optimizer's own `search_space`."""
-
-    num_trials: int
-    seed: int
+Stage = Literal["tuning", "choosing", "fresh"]
+STAGES: tuple[Stage, ...] = ("tuning", "choosing", "fresh")
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,7 @@ class SweepConfig:
         axes: the values of each key, in the order in which they are written.
         optional: axes that fall away where the optimizer does not have the key.
         exclude: mappings of key to values; a cell that matches all keys of one of them is dropped.
-        fresh_seeds: seeds on which the best cell is trained again.
+        fresh_seeds: seeds on which the best cell of each search, or of the grid, is trained again.
     """
 
     name: str
@@ -45,13 +39,29 @@ class SweepConfig:
     search: SearchConfig | None
     fresh_seeds: Sequence[int]
 
+    @property
+    def num_replicates(self) -> int:
+        return self.search.replicates if self.search else 1
 
-def parse_sweep(mapping: Any) -> SweepConfig:
-    """The sweep of a resolved configuration. Raises ConfigError."""
+    def seeds(self, stage: Stage, replicate: int = 0) -> list[int]:
+        """The seeds that a stage of a replicate trains every cell on."""
+        seeds = self.axes.get("seed", [])
+        if stage == "fresh":
+            seeds = self.fresh_seeds
+        elif stage == "choosing":
+            cells_per_point = math.prod(map(len, self.axes.values()))
+            seeds = self.search.choosing_seeds(seeds, cells_per_point) if self.search else []
+        return [seed + SEED_STRIDE * replicate for seed in seeds] if replicate else list(seeds)
+
+
+def parse_sweep(mapping: Any, seed: int = 0) -> SweepConfig:
+    """The sweep of a resolved configuration, a search without an axis of seeds on `seed`. Raises ConfigError."""
     section = Section(mapping, "sweep")
     name = section.take_name("name")
-    search = None if (mapping := section.take("search")) is None else _parse_search(mapping)
-    axes = _collect_axes(section.take("axes"), search.num_trials if search else 1)
+    search = None if (mapping := section.take("search")) is None else parse_search(mapping)
+    axes = _collect_axes(section.take("axes"), search.num_trials * search.replicates if search else 1)
+    if search:
+        axes.setdefault("seed", [seed])
     optional, exclude = section.take("optional"), section.take("exclude")
     if not isinstance(optional, list) or not all(isinstance(key, str) and key in axes for key in optional):
         raise ConfigError("sweep.optional", optional, f"expected a list of axes: {', '.join(axes) or 'there are none'}")
@@ -59,25 +69,32 @@ def parse_sweep(mapping: Any) -> SweepConfig:
         isinstance(rule, Mapping) and set(rule) <= set(axes) for rule in exclude
     ):
         raise ConfigError("sweep.exclude", exclude, "expected a list of mappings from axes to values")
-    sweep = SweepConfig(name, axes, frozenset(optional), exclude, search, _take_fresh_seeds(section, axes))
+    fresh_seeds = section.take("fresh_seeds")
     section.finish()
+    sweep = SweepConfig(name, axes, frozenset(optional), exclude, search, fresh_seeds)
+    _check_seeds(sweep)
     return sweep
 
 
-def _take_fresh_seeds(section: Section, axes: Mapping[str, Sequence[Any]]) -> list[int]:
-    seeds = section.take("fresh_seeds")
-    if not isinstance(seeds, list) or not all(type(seed) is int and 0 <= seed <= MAX_SEED for seed in seeds):
-        raise ConfigError("sweep.fresh_seeds", seeds, f"expected a list of whole numbers from 0 to {MAX_SEED:,}")
-    if len(set(seeds)) < len(seeds) or any(seed in seeds for seed in axes.get("seed", [])):
-        raise ConfigError("sweep.fresh_seeds", seeds, "expected each seed once, and none that the sweep tunes on")
-    return seeds
+def _check_seeds(sweep: SweepConfig) -> None:
+    """Raises ConfigError unless every seed is one, and no two parts of the sweep that must be independent share any."""
+    fresh, tuned = sweep.fresh_seeds, sweep.axes.get("seed", [])
+    if not isinstance(fresh, list) or not all(map(_is_seed, fresh)):
+        raise ConfigError("sweep.fresh_seeds", fresh, f"expected a list of whole numbers from 0 to {MAX_SEED:,}")
+    if sweep.search and not all(map(_is_seed, tuned)):
+        raise ConfigError("sweep.axes.seed", tuned, f"expected whole numbers from 0 to {MAX_SEED:,}")
+    replicates = range(sweep.num_replicates)
+    used = [seed for number in replicates for stage in STAGES[:2] for seed in sweep.seeds(stage, number)]
+    if len(replicates) > 1 and len(set(used)) < len(used):
+        text = f"expected seeds within {SEED_STRIDE:,} of each other, so that no two replicates tune on the same"
+        raise ConfigError("sweep.axes.seed", tuned, text)
+    again = [seed for number in replicates for seed in sweep.seeds("fresh", number)]
+    if len(set(again)) < len(again) or any(seed in again for seed in used):
+        raise ConfigError("sweep.fresh_seeds", fresh, "expected each seed once, and none that the sweep tunes on")
 
 
-def _parse_search(mapping: Any) -> SearchConfig:
-    section = Section(mapping, "sweep.search")
-    search = SearchConfig(section.take_int("num_trials", 1, MAX_CELLS), section.take_int("seed", 0, MAX_SEED))
-    section.finish()
-    return search
+def _is_seed(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_SEED
 
 
 def _collect_axes(value: Any, num_points: int) -> dict[str, list[Any]]:
@@ -137,19 +154,31 @@ def _expand_form(key: str, form: str, arguments: list[Any]) -> list[Any]:
     return [float(f"{value:.6g}") for value in spaced]  # short numbers, so that a value reads the same everywhere
 
 
-def expand(sweep: SweepConfig, search_space: Any, absent: frozenset[str]) -> list[Cell]:
-    """All cells of a sweep, as mappings from dotted key to value.
+def expand(
+    sweep: SweepConfig,
+    search_space: Any,
+    absent: frozenset[str],
+    defaults: Mapping[str, Any] | None = None,
+    replicate: int = 0,
+) -> list[Cell]:
+    """All cells of a sweep, or of one replicate of its search, as mappings from dotted key to value.
 
     Args:
         sweep: the sweep.
         search_space: the optimizer's ranges by hyperparameter, `{low, high, scale: linear | log}`, or None.
         absent: optional axes that do not exist here; they fall away.
+        defaults: the optimizer's own value of each hyperparameter in its search space.
+        replicate: the number of the search.
 
     Raises:
         ConfigError: a search where the optimizer declares no search space, or a range that makes no sense.
     """
     axes = {key: values for key, values in sweep.axes.items() if key not in absent}
-    points: list[Cell] = [{}] if sweep.search is None else _search_points(sweep.search, search_space)
+    if sweep.search:
+        axes["seed"] = sweep.seeds("tuning", replicate)
+    points: list[Cell] = [{}]
+    if sweep.search:
+        points = search_points(sweep.search, replicate, search_space, defaults or {})
     grid = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     cells = [{**point, **cell} for point in points for cell in grid]
     return [cell for cell in cells if not any(_matches(cell, rule) for rule in sweep.exclude)]
@@ -158,37 +187,3 @@ def expand(sweep: SweepConfig, search_space: Any, absent: frozenset[str]) -> lis
 def _matches(cell: Cell, rule: Mapping[str, Any]) -> bool:
     wanted = {key: value if isinstance(value, list) else [value] for key, value in rule.items()}
     return bool(wanted) and all(key in cell and cell[key] in values for key, values in wanted.items())
-
-
-def _search_points(search: SearchConfig, search_space: Any) -> list[Cell]:
-    """Points of a scrambled Sobol sequence, the same for every optimizer in the dimensions that they share."""
-    from scipy.stats import qmc
-
-    if not search_space:
-        raise ConfigError(
-            "optimizer.search_space", None, "sweep=search needs the optimizer's ranges, and it declares none"
-        )
-    if not isinstance(search_space, Mapping) or len(search_space) > MAX_RANGES:
-        raise ConfigError("optimizer.search_space", search_space, f"expected a mapping of at most {MAX_RANGES} ranges")
-    ranges = [_parse_range(name, mapping) for name, mapping in search_space.items()]
-    sampler = qmc.Sobol(len(ranges), scramble=True, rng=np.random.default_rng(search.seed))
-    unit = sampler.random_base2(math.ceil(math.log2(search.num_trials)))[: search.num_trials]
-    return [
-        {f"optimizer.{name}": _place(u, *bounds) for name, u, bounds in zip(search_space, row, ranges, strict=True)}
-        for row in unit
-    ]
-
-
-def _parse_range(name: str, mapping: Any) -> tuple[float, float, bool]:
-    section = Section(mapping, f"optimizer.search_space.{name}")
-    is_log = section.take_choice("scale", ("linear", "log")) == "log"
-    low, high = section.take_float("low", -math.inf), section.take_float("high", -math.inf)
-    section.finish()
-    if not low < high or (is_log and low <= 0):
-        raise ConfigError(section.path, mapping, "expected low < high, and both positive on a log scale")
-    return low, high, is_log
-
-
-def _place(unit: float, low: float, high: float, is_log: bool) -> float:
-    value = low * (high / low) ** unit if is_log else low + (high - low) * unit
-    return float(f"{value:.6g}")

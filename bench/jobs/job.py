@@ -2,20 +2,16 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.config.sweep import SweepConfig
 from bench.errors import JobFailedError, StoreError
-from bench.jobs.calibration import Calibration
-from bench.jobs.objective import objective_of, rank_cells
-from bench.jobs.plan import Plan, make_plan, with_cell
+from bench.jobs.plan import Plan, make_plan
 from bench.jobs.progress import Display
-from bench.jobs.sizing import choose_packs, choose_workers
 from bench.jobs.summary import print_plan, print_summary
 from bench.jobs.tracker import track_sweep
 from bench.jobs.workers import run_packs
-from bench.runs.folders import ResultsFolder
+from bench.runs.objective import objective_of
 from bench.runs.schema import Run
 from bench.runs.store import Store
 from bench.training.interrupt import StopSignal
@@ -36,20 +32,45 @@ def run_job(mapping: Mapping[str, Any]) -> float:
         SystemExit: stopped by a signal, with the conventional code.
     """
     plan = make_plan(mapping)
-    if not plan.session.dry_run:
-        Store(plan.session.results_dir).check_writable()
-    calibration = Calibration(ResultsFolder(plan.session.results_dir).calibration)
-    packs, seconds = choose_packs(plan, calibration)
-    workers = choose_workers(plan, packs, seconds, calibration)
-    if plan.session.dry_run or plan.absent or len(plan.trials) > 1:
-        print_plan(plan, packs, seconds, workers)
     if plan.session.dry_run:
+        print_whole_plan(plan)
         return math.nan
+    return objective_of(train_plan(plan))
+
+
+def print_whole_plan(plan: Plan) -> None:
+    """Every stage, with what is stored of it already."""
+    stage: Plan | None = plan
+    runs: list[Run] = []
+    while stage is not None:
+        print_plan(stage)
+        runs += stage.finished.values()
+        stage = stage.follow(runs)
+
+
+def train_plan(plan: Plan) -> list[Run]:
+    """Train one stage after the other, each on what the ones before have shown; the runs of all of them."""
+    Store(plan.session.results_dir).check_writable()
+    stage: Plan | None = plan
+    runs: list[Run] = []
+    while stage is not None:
+        if stage.absent or len(stage.trials) > 1:
+            print_plan(stage)
+        runs += _train_stage(stage)
+        following = stage.follow(runs)
+        if following is None or following.stage == "fresh":
+            print_summary(stage, [run for run in runs if (run.stage == "fresh") == (stage.stage == "fresh")])
+        stage = following
+    return runs
+
+
+def _train_stage(plan: Plan) -> list[Run]:
     runs = dict(plan.finished)
+    packing = plan.packing
     steps = {trial.run_id: trial.config.task.steps for trial in plan.missing}
     with StopSignal() as stop, Display(steps) as display:
         try:
-            for run in run_packs(packs, plan, workers, display, stop):
+            for run in run_packs(packing.packs, plan, packing.workers, display, stop):
                 runs[run.run_id] = run
         except StoreError as error:
             kept = f"{len(runs)} of {len(plan.trials)} trials are stored; the same command goes on from there"
@@ -57,34 +78,17 @@ def run_job(mapping: Mapping[str, Any]) -> float:
     ordered = [runs[trial.run_id] for trial in plan.trials if trial.run_id in runs]
     if ordered:
         track_sweep(plan.session.tracker, plan.trials[0], ordered, plan.session.results_dir)
-        print_summary(plan, ordered)
     _exit_unless_fine(ordered, plan, stop)
-    if plan.sweep.fresh_seeds:
-        return _confirm(mapping, plan.sweep, ordered)
-    return objective_of(ordered)
+    return ordered
 
 
-def _confirm(mapping: Mapping[str, Any], sweep: SweepConfig, runs: list[Run]) -> float:
-    """Train the best cell again on seeds that it was not chosen on, and return the objective there."""
-    objective, best = rank_cells(runs)[0]
-    if not math.isfinite(objective):
-        return objective
-    fresh: dict[str, Any] = {
-        "name": "fresh_seeds",
-        "axes": {"seed": list(sweep.fresh_seeds)},
-        "search": None,
-        "optional": [],
-        "exclude": [],
-        "fresh_seeds": [],
-    }
-    return run_job({**with_cell(mapping, best[0].cell), "sweep": fresh})
-
-
-def _exit_unless_fine(runs: list[Run], plan: Plan, stop: StopSignal) -> None:
+def _exit_unless_fine(runs: Sequence[Run], plan: Plan, stop: StopSignal) -> None:
+    failed = [run for run in runs if run.status == "failed"]
+    if runs and (failed or stop.number is not None):
+        print_summary(plan, runs)
     if stop.number is not None:
         kept = sum(run.status != "interrupted" for run in runs)
         log.warning("stopped: %d of %d trials are finished; the same command goes on from here", kept, len(plan.trials))
         raise SystemExit(128 + stop.number)
-    failed = [run for run in runs if run.status == "failed"]
     if failed:
         raise JobFailedError(f"{len(failed)} of {len(runs)} trials failed, the first: {failed[0].summary.message}")

@@ -3,44 +3,83 @@
 Everything that can be wrong with the input is found here, before anything is trained or written.
 """
 
-from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+from bench.config.keys import default_of, has_key, with_cell
 from bench.config.schema import SessionConfig, TrialConfig, parse_session, parse_trial, split_mapping
 from bench.config.section import Section
-from bench.config.sweep import Cell, SweepConfig, expand, parse_sweep
-from bench.config.targets import accepts, locate, signature_text
-from bench.errors import ConfigError, UnknownKeyError
+from bench.config.sweep import STAGES, Cell, Stage, SweepConfig, expand, parse_sweep
+from bench.errors import ConfigError
+from bench.jobs.sizing import Packing, choose_packing
 from bench.jobs.tracker import check_tracker
+from bench.runs.objective import rank_cells, split_replicates
 from bench.runs.schema import Run
 from bench.runs.store import Store
 from bench.runs.trial import Trial
 from bench.training.components import TaskShelf, build_schedule, check_target
 from bench.training.routing import check_optimizer
 
+FRESH_SWEEP = "fresh_seeds"  # the sweep's name of runs on fresh seeds
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job is to do.
+    """What a job is to do in one stage, and from its runs, what it is to do next.
 
     Attributes:
-        trials: every cell of the sweep, in order.
-        finished: the runs of those that need no training, by run id.
+        mapping: the trial part of the resolved configuration, before a cell is put into it.
         absent: optional axes that the optimizer does not have.
+        tasks: the loaded tasks.
+        stage: looking for good cells, choosing among the best of them, or showing the chosen ones on fresh seeds.
+        trials: every trial of the stage, in order.
+        finished: the runs of those that need no training, by run id.
+        is_known: False where the cells are not chosen yet: the first ones stand in, for their number and their cost.
     """
 
     session: SessionConfig
     sweep: SweepConfig
-    trials: list[Trial]
-    finished: dict[str, Run]
+    mapping: Mapping[str, Any]
     absent: frozenset[str]
     tasks: TaskShelf
+    stage: Stage
+    trials: list[Trial]
+    finished: dict[str, Run]
+    is_known: bool = True
 
     @property
     def missing(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.run_id not in self.finished]
+
+    @cached_property
+    def packing(self) -> Packing:
+        """How the missing trials train together; measured at the first look."""
+        return choose_packing(self.trials, self.missing, self.session, self.tasks)
+
+    def follow(self, runs: Sequence[Run]) -> "Plan | None":
+        """The plan of the next stage, None after the last.
+
+        Args:
+            runs: of this stage and those before it, all of them or some.
+        """
+        stored = {run.run_id for run in runs}
+        is_known = self.is_known and all(trial.run_id in stored for trial in self.trials)
+        ranked = _rank(runs) if is_known else self._stand_ins()
+        for stage in STAGES[STAGES.index(self.stage) + 1 :]:
+            if cells := list(_choose(self.sweep, stage, ranked)):
+                return _make_stage(replace(self, stage=stage, is_known=is_known), cells)
+        return None
+
+    def _stand_ins(self) -> dict[int, list[Cell]]:
+        """The cells of each replicate in the order in which they are asked for."""
+        cells: dict[int, dict[str, Cell]] = {}
+        for trial in self.trials:
+            cell = {key: value for key, value in trial.cell.items() if key != "seed"}
+            cells.setdefault(trial.replicate, {})[repr(cell)] = cell
+        return {replicate: list(found.values()) for replicate, found in cells.items()}
 
 
 def make_plan(mapping: Mapping[str, Any]) -> Plan:
@@ -52,31 +91,60 @@ def make_plan(mapping: Mapping[str, Any]) -> Plan:
     trial_mapping, session_mapping = split_mapping(mapping)
     session = parse_session(session_mapping)
     check_tracker(session.tracker)
-    sweep = parse_sweep(session_mapping["sweep"])
+    sweep = parse_sweep(session_mapping["sweep"], trial_mapping["seed"])
     Section(trial_mapping["optimizer"], "optimizer")
-    absent = frozenset(key for key in sweep.axes if not _has_key(trial_mapping, key, key in sweep.optional))
-    cells = expand(sweep, trial_mapping["optimizer"].get("search_space"), absent)
+    absent = frozenset(key for key in sweep.axes if not has_key(trial_mapping, key, key in sweep.optional))
+    plan = Plan(session, sweep, trial_mapping, absent, TaskShelf(), "tuning", [], {})
+    cells = list(_expand(plan))
     if not cells:
         raise ConfigError("sweep.exclude", sweep.exclude, "leaves no cell to train")
-    tasks = TaskShelf()
-    trials = _make_trials(trial_mapping, cells, sweep, tasks)
-    store = Store(session.results_dir)
-    found = {} if session.force else {trial.run_id: store.find_finished(trial) for trial in trials}
-    finished = {identity: run for identity, run in found.items() if run is not None}
-    return Plan(session, sweep, trials, finished, absent, tasks)
+    return _make_stage(plan, cells)
 
 
-def _make_trials(mapping: Mapping[str, Any], cells: list[Cell], sweep: SweepConfig, tasks: TaskShelf) -> list[Trial]:
-    trials = []
+def _expand(plan: Plan) -> Iterator[tuple[int, Cell]]:
+    """All cells of the first stage, with the replicates that they belong to."""
+    space = plan.mapping["optimizer"].get("search_space")
+    is_search = plan.sweep.search is not None and isinstance(space, Mapping)
+    defaults = {name: default_of(plan.mapping, name) for name in space} if is_search else {}
+    for replicate in range(plan.sweep.num_replicates):
+        for cell in expand(plan.sweep, space, plan.absent, defaults, replicate):
+            yield replicate, cell
+
+
+def _rank(runs: Sequence[Run]) -> dict[int, list[Cell]]:
+    """The cells of each replicate that trained to the end, best first."""
+    return {
+        replicate: [members[0].cell for objective, members in rank_cells(search) if math.isfinite(objective)]
+        for replicate, search in split_replicates(runs).items()
+    }
+
+
+def _choose(sweep: SweepConfig, stage: Stage, ranked: Mapping[int, Sequence[Cell]]) -> Iterator[tuple[int, Cell]]:
+    """The best cells of each replicate, on the seeds of a later stage."""
+    count = sweep.search.num_finalists if sweep.search and stage == "choosing" else 1
+    for replicate, cells in ranked.items():
+        for cell in cells[:count]:
+            yield from ((replicate, {**cell, "seed": seed}) for seed in sweep.seeds(stage, replicate))
+
+
+def _make_stage(plan: Plan, cells: Sequence[tuple[int, Cell]]) -> Plan:
+    """The plan with the trials of these cells, and with those of them that are finished."""
+    trials = list(_make_trials(plan, cells))
+    store = Store(plan.session.results_dir)
+    found = {} if plan.session.force else {trial.run_id: store.find_finished(trial) for trial in trials}
+    finished = {run_id: run for run_id, run in found.items() if run is not None}
+    return replace(plan, trials=trials, finished=finished)
+
+
+def _make_trials(plan: Plan, cells: Sequence[tuple[int, Cell]]) -> Iterator[Trial]:
     checked: set[str] = set()
-    for cell in cells:
-        config = parse_trial(with_cell(mapping, cell))
-        task = tasks.get(config.task, config.device)
+    name = FRESH_SWEEP if plan.stage == "fresh" else "grid" if plan.sweep.name == "none" else plan.sweep.name
+    for replicate, cell in cells:
+        config = parse_trial(with_cell(plan.mapping, cell))
+        task = plan.tasks.get(config.task, config.device)
         check_target(config.task, task)
         _check_once(config, checked)
-        in_sweep = None if not cell else "grid" if sweep.name == "none" else sweep.name
-        trials.append(Trial(config, task.fingerprint, in_sweep, cell))
-    return trials
+        yield Trial(config, task.fingerprint, name if cell else None, cell, replicate, plan.stage)
 
 
 def _check_once(config: TrialConfig, checked: set[str]) -> None:
@@ -86,62 +154,3 @@ def _check_once(config: TrialConfig, checked: set[str]) -> None:
         check_optimizer(config.optimizer)
         build_schedule(config.schedule, config.task.steps)
         checked.add(key)
-
-
-def with_cell(mapping: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
-    """A copy of a configuration with the values of a cell in their places."""
-    changed = deepcopy(dict(mapping))
-    for key, value in cell.items():
-        try:
-            node, name = _parent(changed, key)
-        except KeyError as error:
-            raise ConfigError(key, value, "there is nothing by this name to sweep") from error
-        node[name] = value
-    return changed
-
-
-def _parent(mapping: Any, key: str) -> tuple[Any, Any]:
-    """The container that holds a dotted key, and the key's last part: a name, or a position in a list.
-
-    Raises:
-        KeyError: there is no such container, or no such position in it.
-    """
-    *path, last = key.split(".")
-    node = mapping
-    for part in path:
-        node = node[_position(node, part)]
-    return node, _position(node, last)
-
-
-def _position(node: Any, part: str) -> Any:
-    if isinstance(node, Mapping):
-        return part
-    if isinstance(node, list) and part in map(str, range(len(node))):
-        return int(part)
-    raise KeyError(part)
-
-
-def _has_key(mapping: Mapping[str, Any], key: str, optional: bool) -> bool:
-    """Whether an axis exists in this configuration.
-
-    Raises:
-        UnknownKeyError: it does not, and the sweep does not mark it as optional.
-    """
-    try:
-        node, last = _parent(mapping, key)
-    except KeyError:
-        node, last = {}, ""
-    if (
-        isinstance(node, list)
-        or last in node
-        or (key == f"optimizer.{last}" and accepts(_optimizer_class(mapping), last))
-    ):
-        return True
-    if not optional:
-        owner = signature_text(_optimizer_class(mapping)) if key.startswith("optimizer.") else ""
-        raise UnknownKeyError(f"sweep.axes.{key}", "…", node, owner)
-    return False
-
-
-def _optimizer_class(mapping: Mapping[str, Any]) -> Any:
-    return locate(str(mapping["optimizer"].get("_target_")), "optimizer._target_")

@@ -7,10 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.jobs.objective import rank_cells
-from bench.jobs.packing import Pack
 from bench.jobs.plan import Plan
 from bench.jobs.tables import print_line, print_table, short_names
+from bench.runs.objective import rank_cells, split_replicates
 from bench.runs.schema import Run
 
 MAX_ROWS = 40
@@ -51,15 +50,22 @@ def _print_run(plan: Plan, run: Run, console: Console) -> None:
 
 
 def _print_sweep(plan: Plan, runs: Sequence[Run], console: Console) -> None:
-    """A row per cell, seeds averaged, best first; then what the table cannot say."""
-    cells = rank_cells(runs)
+    """A row per cell, seeds averaged, best first, search by search; then what the table cannot say."""
+    searches = split_replicates(runs)
+    cells = [(number, *cell) for number, search in searches.items() for cell in rank_cells(search)]
     trial = plan.trials[0].config
-    title = f"{trial.optimizer.name} on {trial.task.name}, sweep {plan.sweep.name}, by final val_loss, mean over seeds"
-    print_line(title, console)
-    rows = [_describe_cell(objective, seeds, trial.task.target.metric) for objective, seeds in cells[:MAX_ROWS]]
+    what = "the best on fresh seeds" if plan.stage == "fresh" else f"sweep {plan.sweep.name}"
+    print_line(f"{trial.optimizer.name} on {trial.task.name}, {what}, by final val_loss, mean over seeds", console)
+    rows = [
+        {
+            **({"search": number} if len(searches) > 1 else {}),
+            **_describe_cell(objective, seeds, trial.task.target.metric),
+        }
+        for number, objective, seeds in cells[:MAX_ROWS]
+    ]
     print_table(rows, console)
     if len(cells) > MAX_ROWS:
-        print_line(f"{len(cells) - MAX_ROWS} more cells, all worse", console)
+        print_line(f"{len(cells) - MAX_ROWS} more cells", console)
     print_line(f"runs: {plan.session.results_dir / trial.task.name / trial.optimizer.name}", console)
     for warning in edge_warnings(plan, runs):
         print_line(warning, console, style="yellow")
@@ -106,33 +112,40 @@ def edge_warnings(plan: Plan, runs: Sequence[Run]) -> list[str]:
     return warnings
 
 
-def print_plan(plan: Plan, packs: Sequence[Pack], seconds: float, workers: int) -> None:
-    """What is about to be done."""
+def print_plan(plan: Plan) -> None:
+    """What is about to be done in one stage."""
     console = Console()
-    factors = [f"{key} ({len(values)})" for key, values in plan.sweep.axes.items() if key not in plan.absent]
-    if plan.sweep.search:
-        factors.insert(0, f"search ({plan.sweep.search.num_trials})")
-    print_line(
-        f"sweep {plan.sweep.name}: {' x '.join(factors) or 'no axis'}: {_count(len(plan.trials), 'cell')}", console
-    )
-    for key in sorted(plan.absent):
+    print_line(_headline(plan), console)
+    for key in sorted(plan.absent if plan.stage == "tuning" else ()):
         print_line(f"  {key}: not applicable to {plan.trials[0].config.optimizer.name}", console)
     if plan.finished:
         print_line(f"  {len(plan.finished)} already finished, {len(plan.missing)} to train", console)
+    packs, workers = plan.packing.packs, plan.packing.workers
     sizes = sorted({len(pack.trials) for pack in packs}, reverse=True)
     if packs:
-        estimate = f", about {seconds:.0f} s" if seconds > 0 else ""
+        estimate = f", about {plan.packing.seconds:.0f} s" if plan.packing.seconds > 0 else ""
         side_by_side = f", {workers} side by side" if workers > 1 else ""
         size = " or ".join([*map(str, sizes[:-1]), _count(sizes[-1], "trial")])
         print_line(f"  {_count(len(packs), 'pack')} of {size}{side_by_side}{estimate}", console)
-    if seeds := plan.sweep.fresh_seeds:
-        print_line(f"  then the best cell again on {_count(len(seeds), 'fresh seed')}", console)
     for reason in sorted({pack.reason for pack in packs if pack.reason}):
         print_line(f"  one by one: {reason}", console)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
+def _headline(plan: Plan) -> str:
+    """The stage in a line, with its number of trials."""
+    if plan.stage == "tuning":
+        factors = [f"{key} ({len(values)})" for key, values in plan.sweep.axes.items() if key not in plan.absent]
+        if search := plan.sweep.search:
+            factors.insert(0, f"{_count(search.replicates, 'search', 'es')} of {_count(search.num_points, 'point')}")
+        return f"sweep {plan.sweep.name}: {' x '.join(factors) or 'no axis'}: {_count(len(plan.trials), 'cell')}"
+    which = "the best cell" if plan.stage == "fresh" else "the finalists"
+    each = f"{which} of each search" if plan.sweep.search else which
+    seeds = _count(len(plan.sweep.seeds(plan.stage)), "fresh seed" if plan.stage == "fresh" else "more seed")
+    return f"then {each} again on {seeds}: {_count(len(plan.trials), 'trial')}"
+
+
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{plural * (number != 1)}"
 
 
 def _times(value: float | None, factor: float) -> float | None:

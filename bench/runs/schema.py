@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError
 from pydantic_core import PydanticCustomError
 
+from bench.config.sweep import STAGES, Stage
 from bench.config.validation import Strict, allowed, tell_faults
 from bench.errors import shorten
 from bench.runs.crossings import first_crossings
@@ -98,10 +99,16 @@ class Fingerprint(Strict):
 
 
 class SweepPlace(Strict):
-    """The sweep that a run belongs to, and the swept keys with their values here."""
+    """The sweep that a run belongs to, and the swept keys with their values here.
+
+    `replicate` counts independent searches from 0. At the `stage` of tuning, good cells are sought; choosing trains the
+    best of them on more seeds; and fresh seeds are those on which the chosen cell is shown.
+    """
 
     name: str
     cell: dict[str, JsonValue]
+    replicate: Count = 0
+    stage: Annotated[Stage, allowed(f"one of {', '.join(STAGES)}")] = "tuning"
 
 
 class PackPlace(Strict):
@@ -167,6 +174,16 @@ class Run(Strict):
     def cell(self) -> dict[str, JsonValue]:
         """The swept keys with their values, the seed left out; empty outside a sweep."""
         return {key: value for key, value in (self.sweep.cell if self.sweep else {}).items() if key != "seed"}
+
+    @property
+    def replicate(self) -> int:
+        """Which of several independent searches it belongs to."""
+        return self.sweep.replicate if self.sweep else 0
+
+    @property
+    def stage(self) -> Stage:
+        """What it was trained for; a single trial looks for nothing but itself."""
+        return self.sweep.stage if self.sweep else "tuning"
 
 
 class NoRunError(ValueError):

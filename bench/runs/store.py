@@ -98,7 +98,9 @@ def _describe_trial(trial: Trial) -> dict[str, Any]:
         "seed": trial.config.seed,
         "config": trial.config.mapping,
         "fingerprint": trial.fingerprint,
-        "sweep": None if trial.sweep is None else SweepPlace(name=trial.sweep, cell=dict(trial.cell)),
+        "sweep": None
+        if trial.sweep is None
+        else SweepPlace(name=trial.sweep, cell=dict(trial.cell), replicate=trial.replicate, stage=trial.stage),
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.schema import TrialConfig
+from bench.config.sweep import Stage
 from bench.runs.folders import ResultsFolder
 from bench.runs.identity import code_fingerprint, run_id
 from bench.runs.schema import Fingerprint
@@ -21,12 +22,16 @@ class Trial:
         data_fingerprint: SHA-256 of the task's data, part of the identity.
         sweep: the sweep's name, None outside a sweep.
         cell: the swept keys with their values here.
+        replicate: which of several independent searches it belongs to.
+        stage: whether it looks for a good cell, chooses among the best of them, or shows the chosen one on fresh seeds.
     """
 
     config: TrialConfig
     data_fingerprint: str
     sweep: str | None
     cell: Mapping[str, Any]
+    replicate: int = 0
+    stage: Stage = "tuning"
 
     @cached_property
     def fingerprint(self) -> Fingerprint:

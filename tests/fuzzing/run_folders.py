@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from bench.analysis.load import Loaded, load
 from bench.jobs.job import run_job
-from bench.jobs.objective import objective_of
 from bench.jobs.plan import Plan, make_plan
 from bench.jobs.summary import print_summary
 from bench.report import write_report
+from bench.runs.objective import objective_of
 from bench.runs.store import Store
 from tests.fuzzing.configurations import compose_mapping
 from tests.fuzzing.hostile import damaged, mutated, usually

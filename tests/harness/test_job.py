@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from bench.config.sweep import STAGES
 from bench.jobs.calibration import Calibration
 from bench.jobs.job import run_job
 from bench.jobs.plan import Plan
@@ -101,6 +103,45 @@ def test_the_best_cell_is_trained_again_on_fresh_seeds(mapping: Mapping, small: 
     assert sorted(run["seed"] for run in confirmed) == [100, 101]
     assert {run["config"]["optimizer"]["lr"] for run in confirmed} == {best["config"]["optimizer"]["lr"]}
     assert objective == pytest.approx(sum(run["summary"]["final_val_loss"] for run in confirmed) / 2)
+
+
+def test_every_search_chooses_among_its_finalists_and_shows_the_best_on_its_own_fresh_seeds(
+    mapping: Mapping, small: Small
+) -> None:
+    searches = ["sweep=search", "sweep.search.num_trials=8", "sweep.search.replicates=2", "sweep.fresh_seeds=[100,101]"]
+    composed = mapping(*small("quadratic"), "task.steps=10", "task.noise=0.1", *searches)
+    objective = run_job(composed)
+    runs = list(stored(Path(composed["results_dir"])).values())
+    shown = []
+    for replicate in (0, 1):
+        search = [run for run in runs if run["sweep"]["replicate"] == replicate]
+        by_stage = {stage: [run for run in search if run["sweep"]["stage"] == stage] for stage in STAGES}
+        assert {stage: len(members) for stage, members in by_stage.items()} == {"tuning": 6, "choosing": 2, "fresh": 2}
+        assert sorted(run["seed"] - 1000 * replicate for run in search) == [0] * 6 + [1] * 2 + [100, 101]
+        loss = {stage: {run["config"]["optimizer"]["lr"]: run["summary"]["final_val_loss"] for run in members}
+                for stage, members in by_stage.items()}  # fmt: skip
+        finalists = sorted(loss["tuning"], key=loss["tuning"].__getitem__)[:2]
+        assert set(loss["choosing"]) == set(finalists)
+        assert set(loss["fresh"]) == {min(finalists, key=lambda lr: loss["tuning"][lr] + loss["choosing"][lr])}
+        shown.append(fmean(run["summary"]["final_val_loss"] for run in by_stage["fresh"]))
+    assert objective == pytest.approx(fmean(shown))
+
+
+def test_replicates_share_packs(plan: MakePlan, small: Small) -> None:
+    search = ["sweep=search", "sweep.search.num_trials=4", "sweep.search.replicates=3", "pack_size=16"]
+    (pack,) = plan(*small("mlp"), *search).packing.packs
+    assert len(pack.trials) == 12
+
+
+def test_a_plan_tells_of_every_stage_before_anything_is_trained(
+    mapping: Mapping, small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = ["sweep=search", "sweep.search.num_trials=8", "sweep.search.replicates=2", "sweep.fresh_seeds=[100]"]
+    run_job(mapping(*small("mlp"), *search, "dry_run=true", "pack_size=4"))
+    shown = capsys.readouterr().out
+    assert "12 cells" in shown
+    assert "on 1 more seed: 4 trials" in shown
+    assert "on 1 fresh seed: 2 trials" in shown
 
 
 @pytest.mark.slow

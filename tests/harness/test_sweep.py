@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 
-from bench.config.sweep import expand, parse_sweep
+from bench.config.search import parse_search, search_points
+from bench.config.sweep import SweepConfig, expand, parse_sweep
 from bench.errors import ConfigError
 from bench.jobs.plan import Plan
 
 MakePlan = Callable[..., Plan]
+DEFAULTS = {"lr": 0.003, "momentum": 0.9}
 SPACE = {"lr": {"low": 1e-4, "high": 1e-1, "scale": "log"}, "momentum": {"low": 0.5, "high": 1.0, "scale": "linear"}}
 
 
-def cells(axes: dict[str, Any], absent: frozenset[str] = frozenset(), **changes: Any) -> list[dict[str, Any]]:
+def sweep(axes: dict[str, Any], **changes: Any) -> SweepConfig:
     mapping = {
         "name": "test",
         "axes": axes,
@@ -23,7 +25,15 @@ def cells(axes: dict[str, Any], absent: frozenset[str] = frozenset(), **changes:
         "fresh_seeds": [],
         **changes,
     }
-    return expand(parse_sweep(mapping), SPACE, absent)
+    return parse_sweep(mapping)
+
+
+def cells(axes: dict[str, Any], replicate: int = 0, **changes: Any) -> list[dict[str, Any]]:
+    return expand(sweep(axes, **changes), SPACE, frozenset(), DEFAULTS, replicate)
+
+
+def search(num_trials: int, seed: int = 0, replicates: int = 1) -> dict[str, int]:
+    return {"num_trials": num_trials, "seed": seed, "replicates": replicates}
 
 
 def test_axes_multiply_in_the_order_in_which_they_are_written() -> None:
@@ -55,18 +65,48 @@ def test_exclude_drops_cells_that_match_all_keys_of_a_rule() -> None:
 
 
 def test_search_points_are_seeded_and_lie_within_the_ranges() -> None:
-    search = {"num_trials": 10, "seed": 3}
-    points = cells({"seed": [0, 1]}, search=search)
-    assert len(points) == 20
+    points = cells({"seed": [0, 1]}, search=search(7, seed=3))
+    assert len(points) == 14
     assert all(1e-4 <= point["optimizer.lr"] <= 1e-1 and 0.5 <= point["optimizer.momentum"] <= 1 for point in points)
-    assert points == cells({"seed": [0, 1]}, search=search)
-    assert points != cells({"seed": [0, 1]}, search={**search, "seed": 4})
+    assert points == cells({"seed": [0, 1]}, search=search(7, seed=3))
+    assert points != cells({"seed": [0, 1]}, search=search(7, seed=4))
 
 
 def test_search_covers_a_log_range_evenly_in_decades() -> None:
-    points = cells({}, search={"num_trials": 300, "seed": 0})
+    points = cells({}, search=search(400))[1:]
     decades = [sum(10.0**k <= point["optimizer.lr"] < 10.0 ** (k + 1) for point in points) for k in (-4, -3, -2)]
     assert all(90 <= count <= 110 for count in decades)
+
+
+def test_every_search_begins_with_the_defaults() -> None:
+    for replicate in range(3):
+        first = cells({}, replicate, search=search(8, replicates=3))[0]
+        assert first == {"optimizer.lr": 0.003, "optimizer.momentum": 0.9, "seed": 1000 * replicate}
+
+
+def test_replicates_have_scramblings_and_seeds_of_their_own() -> None:
+    first, second = (cells({"seed": [0, 1]}, number, search=search(8, replicates=2)) for number in (0, 1))
+    assert {cell["seed"] for cell in first} == {0, 1}
+    assert {cell["seed"] for cell in second} == {1000, 1001}
+    assert not {cell["optimizer.lr"] for cell in first[2:]} & {cell["optimizer.lr"] for cell in second[2:]}
+
+
+def test_optimizers_meet_the_same_points_in_the_dimensions_that_they_share() -> None:
+    configured = parse_search(search(16))
+    wide = {**SPACE, "eps": {"low": 1e-12, "high": 1e-4, "scale": "log"}}
+    few = search_points(configured, 2, SPACE, DEFAULTS)
+    many = search_points(configured, 2, wide, {**DEFAULTS, "eps": 1e-8})
+    assert [point["optimizer.lr"] for point in few] == [point["optimizer.lr"] for point in many]
+
+
+@pytest.mark.parametrize("num_trials", [1, 7, 8, 9, 16, 33, 64])
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
+def test_finding_and_choosing_stay_within_the_budget(num_trials: int, seeds: list[int]) -> None:
+    configured = sweep({"seed": seeds}, search=search(num_trials))
+    assert configured.search is not None
+    choosing = configured.search.num_finalists * len(configured.seeds("choosing"))
+    tuning = len(cells({"seed": seeds}, search=search(num_trials)))
+    assert tuning + choosing <= num_trials * len(seeds) < tuning + choosing + configured.search.num_finalists + 1
 
 
 @pytest.mark.parametrize(
@@ -82,7 +122,12 @@ def test_search_covers_a_log_range_evenly_in_decades() -> None:
         ({"a": ["range", 0, 1000], "b": ["range", 0, 1000]}, {}, "at most 100,000 cells"),
         ({"a": [1]}, {"optional": ["b"]}, "sweep.optional"),
         ({"a": [1]}, {"exclude": [{"b": 1}]}, "sweep.exclude"),
-        ({"a": [1]}, {"search": {"num_trials": 0, "seed": 0}}, "sweep.search.num_trials"),
+        ({"a": [1]}, {"search": search(0)}, "sweep.search.num_trials"),
+        ({}, {"search": search(8, replicates=0)}, "sweep.search.replicates"),
+        ({"seed": [0, 1000]}, {"search": search(8, replicates=2)}, "no two replicates tune on the same"),
+        ({"seed": ["x"]}, {"search": search(8)}, "sweep.axes.seed"),
+        ({"seed": [0]}, {"search": search(8), "fresh_seeds": [1]}, "none that the sweep tunes on"),
+        ({"seed": [0]}, {"search": search(8, replicates=2), "fresh_seeds": [1000]}, "none that the sweep tunes on"),
         ({"a.b": [1], "a": {"b": [2]}}, {}, "every axis once"),
     ],
 )

@@ -1,0 +1,89 @@
+"""Dotted keys: reading and setting single values in a resolved configuration."""
+
+import inspect
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from bench.config.targets import accepts, locate, signature_text
+from bench.errors import ConfigError, UnknownKeyError
+
+
+def with_cell(mapping: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration with the values of a cell in their places. Raises ConfigError for a key without one."""
+    changed = deepcopy(dict(mapping))
+    for key, value in cell.items():
+        try:
+            node, name = _parent(changed, key)
+        except KeyError as error:
+            raise ConfigError(key, value, "there is nothing by this name to sweep") from error
+        node[name] = value
+    return changed
+
+
+def has_key(mapping: Mapping[str, Any], key: str, optional: bool) -> bool:
+    """Whether an axis exists in this configuration.
+
+    Raises:
+        UnknownKeyError: it does not, and the sweep does not mark it as optional.
+    """
+    try:
+        node, last = _parent(mapping, key)
+    except KeyError:
+        node, last = {}, ""
+    if (
+        isinstance(node, list)
+        or last in node
+        or (key == f"optimizer.{last}" and accepts(_optimizer_class(mapping), last))
+    ):
+        return True
+    if not optional:
+        owner = signature_text(_optimizer_class(mapping)) if key.startswith("optimizer.") else ""
+        raise UnknownKeyError(f"sweep.axes.{key}", "…", node, owner)
+    return False
+
+
+def default_of(mapping: Mapping[str, Any], name: str) -> Any:
+    """What the optimizer's yaml says for a hyperparameter, or where it says nothing, what its class does.
+
+    Raises:
+        ConfigError: neither says anything.
+    """
+    key = f"optimizer.{name}"
+    try:
+        node, last = _parent(mapping, key)
+        if isinstance(node, list) or last in node:
+            return node[last]
+    except KeyError:
+        pass
+    parameter = inspect.signature(_optimizer_class(mapping)).parameters.get(name)
+    if parameter is None or parameter.default is parameter.empty:
+        raise ConfigError(
+            f"optimizer.search_space.{name}", None, "there is nothing by this name to sweep, or it has no default"
+        )
+    return parameter.default
+
+
+def _parent(mapping: Any, key: str) -> tuple[Any, Any]:
+    """The container that holds a dotted key, and the key's last part: a name, or a position in a list.
+
+    Raises:
+        KeyError: there is no such container, or no such position in it.
+    """
+    *path, last = key.split(".")
+    node = mapping
+    for part in path:
+        node = node[_position(node, part)]
+    return node, _position(node, last)
+
+
+def _position(node: Any, part: str) -> Any:
+    if isinstance(node, Mapping):
+        return part
+    if isinstance(node, list) and part in map(str, range(len(node))):
+        return int(part)
+    raise KeyError(part)
+
+
+def _optimizer_class(mapping: Mapping[str, Any]) -> Any:
+    return locate(str(mapping["optimizer"].get("_target_")), "optimizer._target_")

@@ -1,0 +1,124 @@
+"""A quasi-random search: its points, its replicates, and how its budget is split between finding and choosing."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.config.section import Section
+from bench.errors import ConfigError
+
+MAX_TRIALS = 100_000
+MAX_REPLICATES = 1000
+MAX_RANGES = 64
+SEED_STRIDE = 1000  # between the seeds of one replicate and the same seeds of the next
+CHOOSING_SHARE = 4  # a quarter of the trials trains the finalists again
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """A quasi-random search over the optimizer's own `search_space`, and how often it is made anew.
+
+    Attributes:
+        num_trials: the budget of one search in all, the trials that choose among its finalists included.
+        seed: of the scrambling.
+        replicates: independent searches; number r has its own scrambling, and its seeds are shifted by
+            r * `SEED_STRIDE`.
+    """
+
+    num_trials: int
+    seed: int
+    replicates: int
+
+    @property
+    def num_choosing(self) -> int:
+        """How many of the trials train finalists again; none where the budget has no room for two finalists."""
+        share = self.num_trials // CHOOSING_SHARE
+        return share if share >= 2 else 0
+
+    @property
+    def num_points(self) -> int:
+        """How many different settings are tried; the first are the optimizer's defaults."""
+        return self.num_trials - self.num_choosing
+
+    @property
+    def num_finalists(self) -> int:
+        return max(2, self.num_choosing // 2) if self.num_choosing else 0
+
+    def choosing_seeds(self, seeds: Sequence[int], cells_per_point: int) -> list[int]:
+        """The seeds, right behind those tuned on, on which every finalist is trained again.
+
+        Args:
+            seeds: those that the search tunes on.
+            cells_per_point: trials for each point, seeds included.
+        """
+        if not self.num_choosing:
+            return []
+        count = self.num_choosing * cells_per_point // self.num_finalists
+        return [max(seeds) + 1 + number for number in range(count)]
+
+
+def parse_search(mapping: Any) -> SearchConfig:
+    """The search of a sweep. Raises ConfigError."""
+    section = Section(mapping, "sweep.search")
+    search = SearchConfig(
+        section.take_int("num_trials", 1, MAX_TRIALS),
+        section.take_int("seed", 0, 2**31 - 1),
+        section.take_int("replicates", 1, MAX_REPLICATES),
+    )
+    section.finish()
+    return search
+
+
+def search_points(
+    search: SearchConfig, replicate: int, space: Any, defaults: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The optimizer's defaults, then points of a scrambled Sobol sequence.
+
+    The n-th range of every optimizer meets the same coordinates, however many ranges it has.
+
+    Args:
+        search: the search.
+        replicate: which of its replicates.
+        space: the optimizer's ranges by hyperparameter, `{low, high, scale: linear | log}`.
+        defaults: what the optimizer's yaml says for each of these hyperparameters.
+
+    Raises:
+        ConfigError: there is no search space, or a range that makes no sense.
+    """
+    from scipy.stats import qmc
+
+    if not space:
+        raise ConfigError(
+            "optimizer.search_space", None, "sweep=search needs the optimizer's ranges, and it declares none"
+        )
+    if not isinstance(space, Mapping) or len(space) > MAX_RANGES:
+        raise ConfigError("optimizer.search_space", space, f"expected a mapping of at most {MAX_RANGES} ranges")
+    ranges = [_parse_range(name, mapping) for name, mapping in space.items()]
+    # Always of all dimensions: how scipy scrambles one depends on how many there are.
+    sampler = qmc.Sobol(MAX_RANGES, scramble=True, rng=np.random.default_rng([search.seed, replicate]))
+    unit = sampler.random_base2(math.ceil(math.log2(search.num_points)))[: search.num_points - 1, : len(ranges)]
+    return [
+        {f"optimizer.{name}": defaults[name] for name in space},
+        *(
+            {f"optimizer.{name}": _place(u, *bounds) for name, u, bounds in zip(space, row, ranges, strict=True)}
+            for row in unit
+        ),
+    ]
+
+
+def _parse_range(name: str, mapping: Any) -> tuple[float, float, bool]:
+    section = Section(mapping, f"optimizer.search_space.{name}")
+    is_log = section.take_choice("scale", ("linear", "log")) == "log"
+    low, high = section.take_float("low", -math.inf), section.take_float("high", -math.inf)
+    section.finish()
+    if not low < high or (is_log and low <= 0):
+        raise ConfigError(section.path, mapping, "expected low < high, and both positive on a log scale")
+    return low, high, is_log
+
+
+def _place(unit: float, low: float, high: float, is_log: bool) -> float:
+    value = low * (high / low) ** unit if is_log else low + (high - low) * unit
+    return float(f"{value:.6g}")
