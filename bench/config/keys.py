@@ -1,11 +1,10 @@
 """Dotted keys: reading and setting single values in a resolved configuration."""
 
-import inspect
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from bench.config.targets import accepts, locate, signature_text
+from bench.config.targets import accepts, class_default, locate, signature_text
 from bench.errors import ConfigError, UnknownKeyError
 
 
@@ -56,12 +55,12 @@ def default_of(mapping: Mapping[str, Any], name: str) -> Any:
             return node[last]
     except KeyError:
         pass
-    parameter = inspect.signature(_optimizer_class(mapping)).parameters.get(name)
-    if parameter is None or parameter.default is parameter.empty:
+    default = class_default(_optimizer_class(mapping), name)
+    if default is None:
         raise ConfigError(
             f"optimizer.search_space.{name}", None, "there is nothing by this name to sweep, or it has no default"
         )
-    return parameter.default
+    return default
 
 
 def _parent(mapping: Any, key: str) -> tuple[Any, Any]:

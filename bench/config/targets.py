@@ -83,6 +83,12 @@ def signature_text(function: Callable[..., Any]) -> str:
     return f"{function.__name__}{inspect.Signature(parameters)}"
 
 
+def class_default(function: Callable[..., Any], name: str) -> Any:
+    """The default of the parameter of this name, None where there is no such parameter or no default."""
+    parameter = _named_parameters(function).get(name)
+    return None if parameter is None or parameter.default is parameter.empty else parameter.default
+
+
 def accepts(function: Callable[..., Any], name: str) -> bool:
     """Whether the function has a parameter of this name."""
     return name in _named_parameters(function)

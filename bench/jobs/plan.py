@@ -14,6 +14,7 @@ from bench.config.schema import SessionConfig, TrialConfig, parse_session, parse
 from bench.config.section import Section
 from bench.config.sweep import STAGES, Cell, Stage, SweepConfig, expand, parse_sweep
 from bench.errors import ConfigError
+from bench.jobs.packing import group_by_structure
 from bench.jobs.sizing import Packing, choose_packing
 from bench.jobs.tracker import check_tracker
 from bench.runs.objective import rank_cells, split_replicates
@@ -21,6 +22,7 @@ from bench.runs.schema import Run
 from bench.runs.store import Store
 from bench.runs.trial import Trial
 from bench.training.components import TaskShelf, build_schedule, check_target
+from bench.training.rehearsal import rehearse
 from bench.training.routing import check_optimizer
 
 FRESH_SWEEP = "fresh_seeds"  # the sweep's name of runs on fresh seeds
@@ -98,7 +100,10 @@ def make_plan(mapping: Mapping[str, Any]) -> Plan:
     cells = list(_expand(plan))
     if not cells:
         raise ConfigError("sweep.exclude", sweep.exclude, "leaves no cell to train")
-    return _make_stage(plan, cells)
+    plan = _make_stage(plan, cells)
+    for alike in group_by_structure(plan.missing):
+        rehearse(plan.tasks.get(alike[0].config.task, alike[0].config.device), alike[0].config)
+    return plan
 
 
 def _expand(plan: Plan) -> Iterator[tuple[int, Cell]]:

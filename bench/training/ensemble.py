@@ -68,7 +68,7 @@ class Ensemble:
         self.optimizer.backward((losses if scale == 1.0 else losses * scale).sum())
         clock.lap("backward")
         if self.trial.clip_norm is not None:
-            self.optimizer.clip(self.trial.clip_norm * scale)
+            self.optimizer.clip(self.trial.clip_norm, scale)
         self.optimizer.step(lr_factor)
         clock.lap("optimizer")
         return losses.detach()

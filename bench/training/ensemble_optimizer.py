@@ -3,16 +3,15 @@
 Element-wise rules take the buffers as they are, with hyperparameters that broadcast; all others run under `vmap`.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from bench.training.probes import Probe
+from bench.training.probes import Probe, find_second_moment
 from bench.training.routing import RoutedOptimizer
 
 Params = Mapping[str, nn.Parameter]
@@ -50,12 +49,14 @@ class EnsembleOptimizer:
         views = [view for bucket in self.buckets for view in bucket.grad_views]
         torch._foreach_copy_(views, torch.autograd.grad(loss, leaves))
 
-    def clip(self, max_norm: float) -> None:
-        """Scale every trial's gradients so that their joint norm is at most `max_norm`."""
-        norms = torch.stack([torch.linalg.vector_norm(bucket.grad.flatten(1), dim=1) for bucket in self.buckets])
+    def clip(self, max_norm: float, loss_scale: float) -> None:
+        """Scale every trial's gradients so that the joint norm of the unscaled ones is at most `max_norm`."""
+        grads = [bucket.grad.flatten(1) for bucket in self.buckets]
+        unscaled = grads if loss_scale == 1.0 else [grad / loss_scale for grad in grads]
+        norms = torch.stack([torch.linalg.vector_norm(grad, dim=1) for grad in unscaled])
         factor = (max_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
-        for bucket in self.buckets:
-            bucket.grad.flatten(1).mul_(factor[:, None])
+        for grad in grads:
+            grad.mul_(factor[:, None])
 
     @torch.no_grad()
     def step(self, lr_factor: float) -> None:
@@ -71,19 +72,14 @@ class EnsembleOptimizer:
     def probes(self, labels: Mapping[str, str], before: Mapping[str, Tensor]) -> Iterator[Probe]:
         """Every parameter around the last step, from `before` to now."""
         for bucket in self.buckets:
-            numbers = bucket.numbers
-            missing = torch.full_like(numbers["lr"], math.nan)
-            has_eps = "eps" in numbers and "exp_avg_sq" in bucket.state_names
-            seconds = bucket.views(bucket.state[bucket.state_names.index("exp_avg_sq")]) if has_eps else None
-            for position, (name, leaf) in enumerate(bucket.leaves.items()):
+            second = dict(zip(bucket.state_names, bucket.state, strict=True)).get("exp_avg_sq")
+            seconds = bucket.views(second) if second is not None and second.shape == bucket.param.shape else []
+            for (name, leaf), own in zip_longest(bucket.leaves.items(), seconds):
                 yield Probe(
                     label=labels[name],
                     change=leaf.detach() - before[name],
                     lr=bucket.last_lr,
-                    exp_avg_sq=None if seconds is None else seconds[position],
-                    beta2=numbers["betas"][1] if seconds is not None else missing,
-                    eps=numbers["eps"] if seconds is not None else missing,
-                    num_steps=self.num_steps,
+                    second=find_second_moment(own, bucket.numbers, self.num_steps),
                 )
 
     def state(self) -> dict[str, Any]:

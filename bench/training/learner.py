@@ -104,7 +104,7 @@ class PlainLearner:
             self._backward(loss)
             self._clip()
             losses.append(loss.detach())
-            return loss
+            return loss * self.trial.task.loss_scale  # what the gradients are of
 
         self.optimizer.step(closure)
         clock.lap("optimizer")
@@ -121,7 +121,10 @@ class PlainLearner:
     def _clip(self) -> None:
         """Clip the norm that the gradients of the unscaled loss have."""
         if self.trial.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.params.values(), self.trial.clip_norm * self.trial.task.loss_scale)
+            scale = self.trial.task.loss_scale
+            grads = [param.grad for param in self.params.values() if param.grad is not None]
+            norm = nn.utils.get_total_norm(grads if scale == 1.0 else [grad / scale for grad in grads])
+            nn.utils.clip_grads_with_norm_(self.params.values(), self.trial.clip_norm, norm)
 
     @torch.no_grad()
     def evaluate(self, split: str, *, full: bool) -> Mapping[str, Tensor]:

@@ -5,7 +5,6 @@ its `rest` gets all others. Vectors (biases, gains) are never decayed.
 """
 
 import inspect
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from bench.config.schema import OptimizerConfig
-from bench.config.targets import bind_options, locate, signature_text
+from bench.config.targets import bind_options, class_default, locate, signature_text
 from bench.errors import ConfigError
-from bench.training.probes import Probe
+from bench.training.probes import Probe, find_second_moment
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class RoutedOptimizer:
     """
 
     def __init__(self, config: OptimizerConfig, params: Mapping[str, nn.Parameter], labels: Mapping[str, str]) -> None:
-        self.needs_closure = config.needs_closure
+        self.needs_closure = config.needs_closure or (config.rest is not None and config.rest.needs_closure)
         self._views: list[tuple[nn.Parameter, nn.Parameter]] = []
         self.routes: list[Route] = []
         left = dict(params)
@@ -88,16 +87,15 @@ class RoutedOptimizer:
         for route in self.routes:
             for group in route.optimizer.param_groups:
                 for param in group["params"]:
-                    name, state = route.names[id(param)], route.optimizer.state[param]
-                    second = state.get("exp_avg_sq") if "eps" in group else None
+                    name, state = route.names[id(param)], route.optimizer.state.get(param, {})
+                    second = state.get("exp_avg_sq")
+                    same_shape = isinstance(second, Tensor) and second.shape == param.shape
+                    num_steps = state.get("step", group.get("step"))
                     yield Probe(
                         label=labels[name],
                         change=(param.detach().flatten() - before[name].flatten())[None],
-                        lr=torch.tensor([group["lr"]], dtype=torch.float64),
-                        exp_avg_sq=None if second is None else second[None],
-                        beta2=torch.tensor([group.get("betas", (math.nan, math.nan))[1]], dtype=torch.float64),
-                        eps=torch.tensor([group.get("eps", math.nan)], dtype=torch.float64),
-                        num_steps=int(state["step"]),
+                        lr=torch.tensor([float(group["lr"])], dtype=torch.float64, device=param.device),
+                        second=find_second_moment(second[None], group, num_steps) if same_shape else None,
                     )
 
     def state(self) -> list[dict[str, Any]]:
@@ -129,6 +127,10 @@ def find_optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]
     if not (inspect.isclass(optimizer_class) and issubclass(optimizer_class, torch.optim.Optimizer)):
         raise ConfigError(f"{config.path}._target_", config.target, "expected a subclass of torch.optim.Optimizer")
     bind_options(optimizer_class, config.hyperparameters, config.path)
+    closure = inspect.signature(optimizer_class.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty and not config.needs_closure:
+        text = f"{optimizer_class.__name__} steps through a closure: set {config.path}.needs_closure=true"
+        raise ConfigError(f"{config.path}._target_", config.target, text)
     return optimizer_class
 
 
@@ -137,15 +139,30 @@ def _build_route(config: OptimizerConfig, params: Mapping[str, nn.Parameter], la
     decayed = [param for name, param in params.items() if labels[name] != "vector"]
     vectors = [param for name, param in params.items() if labels[name] == "vector"]
     groups: list[dict[str, Any]] = [{"params": decayed}]
-    if "weight_decay" in config.hyperparameters:
+    if "weight_decay" in config.hyperparameters or class_default(optimizer_class, "weight_decay"):
         groups.append({"params": vectors, "weight_decay": 0.0})
     else:
         groups[0]["params"] = list(params.values())
     try:
         optimizer = optimizer_class([group for group in groups if group["params"]], **config.hyperparameters)
     except Exception as error:  # foreign code: whatever it raises is told in one line
-        raise _refusal(config, optimizer_class, str(error)) from error
+        hint = _hint_at_labels(config, optimizer_class, params)
+        raise _refusal(config, optimizer_class, f"{error}{hint}") from error
+    if any("lr" not in group for group in optimizer.param_groups):
+        raise ConfigError(f"{config.path}._target_", config.target, "expected an lr in its parameter groups")
     return Route(optimizer, {id(param): name for name, param in params.items()})
+
+
+def _hint_at_labels(config: OptimizerConfig, optimizer_class: type, params: Mapping[str, nn.Parameter]) -> str:
+    """What to do where the class takes matrices and was given other parameters too."""
+    matrices = [param for param in params.values() if param.ndim == 2]
+    if config.labels or len(matrices) in (0, len(params)):
+        return ""
+    try:
+        optimizer_class(matrices, **config.hyperparameters)
+    except Exception:  # matrices are not what it misses
+        return ""
+    return f"; it takes matrices: set {config.path}.labels=[matrix] and {config.path}.rest for all other parameters"
 
 
 def _refusal(config: OptimizerConfig, optimizer_class: type, text: str) -> ConfigError:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +12,14 @@ from torch import Tensor
 from bench.errors import ConfigError
 from bench.jobs.plan import Plan
 from bench.runs.schema import Summary
-from bench.training.clock import PARTS
+from bench.training.clock import PARTS, StepClock
+from bench.training.ensemble import Ensemble
 from bench.training.interrupt import StopSignal
+from bench.training.learner import PlainLearner
 from bench.training.record import Record, Row
 from bench.training.train import train
+from optimizers.rule import Rule, zeros_state
+from optimizers.rule_optimizer import RuleOptimizer
 
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
@@ -137,6 +142,51 @@ def test_clipping_acts_on_the_gradient_of_the_unscaled_loss(plan: MakePlan, smal
     scaled = train_first(plan(*overrides, "optimizer.lr=1.6", "clip_norm=0.1", "task.loss_scale=0.0625"))
     assert clipped.rows[-1]["val_loss"] > 1.1 * free.rows[-1]["val_loss"]
     assert scaled.rows[-1]["val_loss"] == pytest.approx(clipped.rows[-1]["val_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("pack", [False, True])
+def test_the_clipped_norm_is_the_same_at_every_loss_scale(
+    plan: MakePlan, small: Small, precision: str, pack: bool
+) -> None:
+    """One step of plain SGD with lr 1: the parameters move by the clipped gradient of the scaled loss."""
+    sgd = ["optimizer=sgd", "optimizer.lr=1", "optimizer.momentum=0", "optimizer.nesterov=false", "schedule=constant"]
+    overrides = [*small("mlp"), *sgd, "optimizer.weight_decay=0", "clip_norm=0.1", f"precision={precision}"]
+    if pack:
+        overrides += ["optimizer._target_=tests.harness.test_training.PlainSGD", "~optimizer.momentum"]
+        overrides += ["~optimizer.nesterov", "+sweep.axes.seed=[0,1]"]
+    for exponent in (0, -20, -30, -70, 40):
+        made = plan(*overrides, "schedule.warmup_fraction=0", f"task.loss_scale={2.0**exponent}")
+        configs = [trial.config for trial in made.trials]
+        task = made.tasks.get(configs[0].task, "cpu")
+        learner: Any = Ensemble(task, configs) if pack else PlainLearner(task, configs[0])
+        params = learner.optimizer.params if pack else learner.params
+        before = {name: param.detach().clone() for name, param in params.items()}
+        learner.step(2.0**-exponent, StepClock(torch.device("cpu")))
+        moved = [(params[name].detach() - value).double() for name, value in before.items()]
+        for trial in range(len(configs)):
+            norm = math.sqrt(sum(float((change[trial] if pack else change).square().sum()) for change in moved))
+            assert norm == pytest.approx(0.1, rel=1e-4)
+
+
+class PlainSGD(RuleOptimizer):
+    """The gradient itself, so that a pack of it can be measured."""
+
+    rule = Rule(lambda grad: grad.clone(), zeros_state(), "flat")
+
+    def __init__(self, params: Any, lr: float = 1.0, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "weight_decay_method": "decoupled"})
+
+
+def test_a_closure_returns_the_loss_that_its_gradients_are_of(plan: MakePlan, small: Small) -> None:
+    """A line search compares the two."""
+    overrides = [*small("rosenbrock"), "optimizer=lbfgs", f"task.loss_scale={2.0**-10}"]
+    made, returned = plan(*overrides), []
+    config = made.trials[0].config
+    learner = PlainLearner(made.tasks.get(config.task, "cpu"), config)
+    learner.optimizer.step = lambda closure: returned.append(closure())
+    loss = learner.step(1.0, StepClock(torch.device("cpu")))
+    assert [float(value) for value in returned] == [float(loss) * 2.0**-10]
 
 
 def test_madam_does_not_move_under_a_loss_scaled_by_a_power_of_two(plan: MakePlan, small: Small) -> None:

@@ -1,0 +1,28 @@
+"""One step of a trial, thrown away: what its task or its optimizer refuses is told before any training."""
+
+import torch
+
+from bench.config.schema import TrialConfig
+from bench.errors import ConfigError
+from bench.training.clock import StepClock
+from bench.training.components import Task
+from bench.training.learner import PlainLearner
+from bench.training.memory import is_out_of_memory
+
+
+def rehearse(task: Task, config: TrialConfig) -> None:
+    """Build the trial's model and optimizer, and take one step.
+
+    What does not fit into memory passes: that is for the training to find, which stores it.
+
+    Raises:
+        ConfigError: an option, a parameter or a gradient that is refused.
+    """
+    try:
+        PlainLearner(task, config).step(1.0, StepClock(torch.device(config.device)))
+    except ConfigError:
+        raise
+    except Exception as error:  # the task and the optimizer may be anyone's code
+        if not is_out_of_memory(error):
+            text = f"cannot take a step on task={config.task.name}: {type(error).__name__}: {error}"
+            raise ConfigError("optimizer", config.optimizer.name, text) from error
