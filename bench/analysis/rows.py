@@ -5,13 +5,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from bench.config.schema import DOCUMENTATION
 from bench.errors import clean_text
 from bench.runs.folders import METRIC_NAME
+from bench.runs.identity import is_place
 from bench.runs.schema import Run, Summary
 
 MAX_KEYS = 96
-DESCRIPTIVE_KEYS = {"name", "_target_", "paper", "eps_convention", "search_space", "labels", "needs_closure"}
-BUDGET_KEYS = {"name", "_target_", "steps", "batch_size", "eval_every", "target", "loss_scale"}
+DESCRIPTIVE_KEYS = {"name", "_target_", "labels", "needs_closure"} | DOCUMENTATION
+BUDGET_KEYS = {"name", "_target_", "steps", "batch_size", "eval_every", "target", "loss_scale"} | DOCUMENTATION
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -93,9 +95,8 @@ def _identity(run: Run) -> dict[str, Any]:
 def _settings(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     task = mapping(config.get("task"))
     target, scale = mapping(task.get("target")), number(task.get("loss_scale"))
-    own = flatten({k: v for k, v in task.items() if k not in BUDGET_KEYS}, "task")
     # Where the data lie says nothing about them: their fingerprint does.
-    own = {k: v for k, v in own.items() if not (isinstance(v, str) and ("/" in v or "\\" in v))}
+    own = flatten({k: v for k, v in task.items() if k not in BUDGET_KEYS and not is_place(k)}, "task")
     return {
         "steps": number(task.get("steps")),
         "batch_size": number(task.get("batch_size")),

@@ -35,7 +35,7 @@ def compose_optimizer(overrides: Sequence[str], own_dirs: Sequence[Path]) -> Opt
         config = compose("config", [*overrides, f"hydra.searchpath=[{search_path}]"])
     mapping = OmegaConf.to_container(config.optimizer, resolve=True)
     check_plain({"optimizer": mapping}, MAX_TRIAL_VALUES)
-    return parse_optimizer(mapping, "optimizer")
+    return parse_optimizer(mapping)
 
 
 def make_subject(config: OptimizerConfig) -> Subject:

@@ -5,8 +5,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from bench.errors import ConfigError
-
 AUTO_SECONDS = 60.0
 DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(s|min|h)")
 UNIT_SECONDS = {"s": 1, "min": 60, "h": 3600}
@@ -24,11 +22,11 @@ class Cadence:
         return seconds >= self.seconds or (self.steps < math.inf and step % self.steps == 0)
 
 
-def parse_cadence(key: str, value: Any) -> Cadence | None:
+def parse_cadence(value: Any) -> Cadence | None:
     """`auto` (every minute, hence never in a trial that is shorter), steps, a duration such as 30s, or None for none.
 
     Raises:
-        ConfigError: anything else.
+        ValueError: anything else.
     """
     if value is None:
         return None
@@ -38,5 +36,5 @@ def parse_cadence(key: str, value: Any) -> Cadence | None:
         return Cadence(steps=value)
     duration = DURATION.fullmatch(value) if isinstance(value, str) else None
     if duration is None or not float(duration[1]):
-        raise ConfigError(key, value, "expected auto, null, a number of steps, or a duration such as 30s, 5min, 1h")
+        raise ValueError("neither auto, nor null, nor a number of steps, nor a duration")
     return Cadence(seconds=float(duration[1]) * UNIT_SECONDS[duration[2]])

@@ -1,156 +1,265 @@
-"""The configuration, validated once: from Hydra's plain mapping to frozen dataclasses. Nothing below sees a `cfg`."""
+"""The configuration, validated once: from Hydra's plain mapping to frozen records. Nothing below sees a `cfg`.
 
-import math
+A key of the configuration is a field here, and nothing else: its type, its bounds and what is told of a wrong value
+stand beside it, and the JSON schemas for editors are made from it.
+"""
+
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from bench.config.cadence import Cadence, parse_cadence
-from bench.config.section import Section, check_plain
-from bench.errors import ConfigError
+from bench.config.section import check_plain
+from bench.config.validation import Strict, allowed, check, known_keys
+from bench.errors import ConfigError, UnknownKeyError
 
-PRECISIONS = ("float32", "bfloat16", "float64")
 DEVICE = re.compile(r"cpu|cuda(:(?P<index>[0-9]{1,3}))?")
 MAX_STEPS = 100_000_000
 MAX_SEED = 2**31 - 1
 MAX_VALUES, MAX_TRIAL_VALUES = 200_000, 1000  # a sweep may list its values; a trial's are copied for each of its cells
-LABELS = ("matrix", "embedding", "head", "vector")
-DOCUMENTATION = ("paper", "eps_convention", "search_space", "divergence_hint", "relevant", "tuned_lr")
-TRIAL_KEYS = (
-    "optimizer",
-    "task",
-    "schedule",
-    "seed",
-    "device",
-    "precision",
-    "clip_norm",
-    "diverge_factor",
-    "timeout",
-    "diagnostics",
-)
-SESSION_KEYS = (
-    "sweep",
-    "tracker",
-    "results_dir",
-    "force",
-    "dry_run",
-    "report",
-    "pack_size",
-    "workers",
-    "checkpoint_every",
-)
+
+Documentation = object()
+"""Marks a key that no training reads: it is no part of a run's identity."""
+
+Name = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$"),
+    allowed("a name of up to 64 letters, digits, and any of _ . + -"),
+]
+Label = Literal["matrix", "embedding", "head", "vector"]
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS), allowed(f"a whole number from 1 to {MAX_STEPS:,}")]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), allowed(f"a whole number from 0 to {MAX_SEED:,}")]
+Number = Annotated[float, allowed("a finite number")]
+Positive = Annotated[float, Field(gt=0), allowed("a finite number above 0")]
 
 
-@dataclass(frozen=True)
-class OptimizerConfig:
+class _Section(Strict):
+    """A part of the configuration, by the keys as they stand in yaml."""
+
+    model_config = ConfigDict(validate_by_alias=True, validate_by_name=False)
+
+
+class _OpenSection(_Section):
+    """A section whose other keys are the options of the class or function that `_target_` names."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Any]
+
+    class_path: Annotated[str, Field(alias="_target_")]
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The keys that go to the class or function as they stand."""
+        return self.__pydantic_extra__
+
+
+class OptimizerConfig(_OpenSection):
     """An optimizer class with its hyperparameters.
 
-    `labels` lists the parameter labels that it takes; all others go to `rest`. No labels: it takes every parameter.
+    Attributes:
+        labels: the parameter labels that it takes; all others go to `rest`. Empty: it takes every parameter.
+        rest: the optimizer of all other parameters; it has no name of its own.
+        path: its dotted place in the configuration.
     """
 
-    name: str
-    target: str
-    hyperparameters: Mapping[str, Any]
-    labels: tuple[str, ...]
-    rest: "OptimizerConfig | None"
-    needs_closure: bool
-    divergence_hint: str
-    path: str
+    name: Name = ""
+    labels: Annotated[tuple[Label, ...], Field(strict=False), allowed("a list of matrix, embedding, head, vector")] = ()
+    rest: "OptimizerConfig | None" = None
+    needs_closure: bool = False
+    divergence_hint: Annotated[str, Documentation] = ""
+    paper: Annotated[str, Documentation] = ""
+    eps_convention: Annotated[str, Documentation] = ""
+    search_space: Annotated[Any, Documentation] = None
+    _path: str = PrivateAttr("optimizer")
+
+    @model_validator(mode="after")
+    def _check_rest(self) -> Self:
+        if bool(self.labels) != bool(self.rest):
+            raise PydanticCustomError("allowed", "labels and rest belong together: give both or neither")
+        self._place("optimizer")
+        return self
+
+    def _place(self, path: str) -> None:
+        self._path = path
+        if self.rest is not None:
+            self.rest._place(f"{path}.rest")
+
+    @property
+    def path(self) -> str:
+        return self._path
+
+    @property
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """What the class is called with."""
+        return self.options
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(_Section):
     """What counts as reached: `metric` at or below `value` (mode `min`) or at or above it (mode `max`)."""
 
     metric: str
-    value: float
-    mode: str
+    value: Number
+    mode: Annotated[Literal["min", "max"], allowed("one of min, max")]
 
     def is_met(self, value: float) -> bool:
         return value <= self.value if self.mode == "min" else value >= self.value
 
 
-@dataclass(frozen=True)
-class TaskConfig:
+class TaskConfig(_OpenSection):
     """A task class with its own options, and the budget and target that the harness holds it to.
 
     Attributes:
         relevant: The least difference of the natural logarithm of the final test loss that matters: 0.05 is a ratio of
             1.05, five percent. Relative, because losses span decades within a task (`quadratic`) and differ in unit
             between tasks. The reason for each value stands beside it in the task's yaml. No training reads it.
+        tuned_lr: For readers, and for the tests of a task.
     """
 
-    name: str
-    target_class: str
-    options: Mapping[str, Any]
-    steps: int
-    eval_every: int
+    name: Name
+    steps: Steps
+    eval_every: Steps
     target: Target
-    relevant: float
-    loss_scale: float
+    relevant: Annotated[Positive, Documentation]
+    loss_scale: Positive
+    tuned_lr: Annotated[Any, Documentation] = None
 
 
-@dataclass(frozen=True)
-class ScheduleConfig:
+class ScheduleConfig(_OpenSection):
     """A schedule function of (step, num_steps, **options) that returns the factor on every lr."""
 
-    name: str
-    target: str
-    options: Mapping[str, Any]
+    name: Name
 
 
-@dataclass(frozen=True)
-class TrialConfig:
-    """One training with fixed hyperparameters and seed. `mapping` is the plain form that is stored with the run."""
+def _check_device(value: str) -> str:
+    """`cpu` or `cuda[:index]`; `auto` is the GPU where there is one."""
+    if value == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    match = DEVICE.fullmatch(value)
+    if match is None:
+        raise PydanticCustomError("allowed", "expected auto, cpu, cuda or cuda:N")
+    if value != "cpu" and not torch.cuda.is_available():
+        raise PydanticCustomError("allowed", "this machine has no CUDA GPU that torch can use; use device=cpu")
+    if match["index"] and int(match["index"]) >= torch.cuda.device_count():
+        raise PydanticCustomError("allowed", f"this machine has {torch.cuda.device_count()} CUDA device(s)")
+    return value
 
-    optimizer: OptimizerConfig
+
+def _check_named(optimizer: OptimizerConfig) -> OptimizerConfig:
+    if not optimizer.name:
+        raise ConfigError("optimizer.name", None, "this key is required")
+    return optimizer
+
+
+class TrialConfig(_Section):
+    """One training with fixed hyperparameters and seed."""
+
+    optimizer: Annotated[OptimizerConfig, AfterValidator(_check_named)]
     task: TaskConfig
     schedule: ScheduleConfig
-    seed: int
-    device: str
-    precision: str
-    clip_norm: float | None
-    diverge_factor: float
-    timeout: float | None
+    seed: Seed
+    device: Annotated[str, AfterValidator(_check_device)]
+    precision: Annotated[Literal["float32", "bfloat16", "float64"], allowed("one of float32, bfloat16, float64")]
+    clip_norm: Annotated[float | None, Field(gt=0), allowed("a finite number above 0, or null")]
+    diverge_factor: Annotated[float, Field(gt=1), allowed("a finite number above 1")]
+    timeout: Annotated[float | None, Field(gt=0), allowed("a finite number above 0, or null")]
     diagnostics: bool
-    mapping: Mapping[str, Any]
+
+    @property
+    def mapping(self) -> dict[str, Any]:
+        """The plain form that is stored with the run: the keys that were given, each in its type."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-@dataclass(frozen=True)
-class TrackerConfig:
-    """Where losses and timings are mirrored: `wandb` or `none`."""
+class TrackerConfig(_Section):
+    """Where losses and timings are mirrored: `wandb` or `none`; the other keys are wandb's."""
 
-    name: str
-    options: Mapping[str, Any]
+    name: Annotated[Literal["wandb", "none"], allowed("one of wandb, none")]
+    project: Name = "fairstep"
+    entity: Annotated[str | None, allowed("a name or null")] = None
+    runs: Annotated[Literal["trial", "sweep"], allowed("one of trial, sweep")] = "trial"
 
 
-@dataclass(frozen=True)
-class SessionConfig:
+def _none_if_auto(value: Any) -> Any:
+    if value is None:
+        raise ValueError("null")
+    return None if value == "auto" else value
+
+
+def _check_results_dir(value: Any) -> Path:
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise PydanticCustomError("allowed", "expected the path of a folder")
+    return Path(value)
+
+
+AUTO_OR_COUNT: dict[str, Any] = {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}
+
+
+class SessionConfig(_Section):
     """How trials are run and stored; nothing here changes a result."""
 
-    results_dir: Path
+    results_dir: Annotated[Path, PlainValidator(_check_results_dir), WithJsonSchema({"type": "string"})]
     tracker: TrackerConfig
     force: bool
     dry_run: bool
     report: bool
-    pack_size: int | None
-    workers: int | None
-    checkpoint_every: Cadence | None
+    pack_size: Annotated[
+        int | None,
+        Field(ge=1, le=65_536),
+        BeforeValidator(_none_if_auto),
+        allowed("auto or a whole number from 1 to 65,536"),
+        WithJsonSchema(AUTO_OR_COUNT),
+    ]
+    workers: Annotated[
+        int | None,
+        Field(ge=1, le=4096),
+        BeforeValidator(_none_if_auto),
+        allowed("auto or a whole number from 1 to 4,096"),
+        WithJsonSchema(AUTO_OR_COUNT),
+    ]
+    checkpoint_every: Annotated[
+        Cadence | None,
+        PlainValidator(parse_cadence),
+        allowed("auto, null, a number of steps, or a duration such as 30s, 5min, 1h"),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1}, {"type": "null"}]}),
+    ]
+
+
+TRIAL_KEYS, SESSION_KEYS = tuple(known_keys(TrialConfig)), ("sweep", *known_keys(SessionConfig))
+DOCUMENTATION = frozenset(
+    name
+    for section in (OptimizerConfig, TaskConfig)
+    for name, field in section.model_fields.items()
+    if Documentation in field.metadata
+)
 
 
 def split_mapping(mapping: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The resolved configuration as its trial part and its session part. Raises ConfigError for any other key."""
     check_plain(mapping, MAX_VALUES)
-    section = Section(mapping)
-    trial = {key: section.take(key) for key in TRIAL_KEYS}
-    session = {key: section.take(key) for key in SESSION_KEYS}
-    section.finish()
+    known = (*TRIAL_KEYS, *SESSION_KEYS)
+    for key in known:
+        if key not in mapping:
+            raise ConfigError(key, None, "this key is required")
+    for key, value in mapping.items():
+        if key not in known:
+            raise UnknownKeyError(key, value, known)
+    trial = {key: mapping[key] for key in TRIAL_KEYS}
     check_plain(trial, MAX_TRIAL_VALUES)
-    return trial, session
+    return trial, {key: mapping[key] for key in SESSION_KEYS}
 
 
 def parse_trial(mapping: Mapping[str, Any]) -> TrialConfig:
@@ -159,107 +268,14 @@ def parse_trial(mapping: Mapping[str, Any]) -> TrialConfig:
     Raises:
         ConfigError: one line naming key, value and what is allowed.
     """
-    section = Section(mapping)
-    device = _resolve_device(section.take("device"))
-    return TrialConfig(
-        optimizer=parse_optimizer(section.take("optimizer"), "optimizer"),
-        task=_parse_task(section.take("task")),
-        schedule=_parse_schedule(section.take("schedule")),
-        seed=section.take_int("seed", 0, MAX_SEED),
-        device=device,
-        precision=section.take_choice("precision", PRECISIONS),
-        clip_norm=section.take_optional_float("clip_norm"),
-        diverge_factor=section.take_float("diverge_factor", above=1.0),
-        timeout=section.take_optional_float("timeout"),
-        diagnostics=section.take_bool("diagnostics"),
-        mapping={**mapping, "device": device},
-    )
+    return check(TrialConfig, mapping)
 
 
 def parse_session(mapping: Mapping[str, Any]) -> SessionConfig:
     """How the trials are to be run and stored, from the session part of a configuration. Raises ConfigError."""
-    section = Section(mapping)
-    results_dir = section.take_text("results_dir")
-    if not results_dir.strip():
-        raise ConfigError("results_dir", results_dir, "expected the path of a folder")
-    return SessionConfig(
-        results_dir=Path(results_dir),
-        tracker=_parse_tracker(section.take("tracker")),
-        force=section.take_bool("force"),
-        dry_run=section.take_bool("dry_run"),
-        report=section.take_bool("report"),
-        pack_size=section.take_count_or_auto("pack_size", 65_536),
-        workers=section.take_count_or_auto("workers", 4096),
-        checkpoint_every=parse_cadence("checkpoint_every", section.take("checkpoint_every")),
-    )
+    return check(SessionConfig, {key: value for key, value in mapping.items() if key != "sweep"})
 
 
-def parse_optimizer(mapping: Any, path: str) -> OptimizerConfig:
-    """The optimizer at `path` of the configuration. Raises ConfigError."""
-    section = Section(mapping, path)
-    hint = section.take_text("divergence_hint", "")
-    for name in DOCUMENTATION:
-        section.take(name, None)
-    labels = section.take("labels", [])
-    if not isinstance(labels, list) or any(label not in LABELS for label in labels):
-        raise ConfigError(section.key("labels"), labels, f"expected a list of {', '.join(LABELS)}")
-    rest = section.take("rest", None)
-    if bool(labels) != bool(rest):
-        raise ConfigError(section.key("rest"), rest, "labels and rest belong together: give both or neither")
-    return OptimizerConfig(
-        name=section.take_name("name") if path == "optimizer" else path,
-        target=section.take_text("_target_"),
-        labels=tuple(labels),
-        rest=parse_optimizer(rest, section.key("rest")) if rest else None,
-        needs_closure=section.take_bool("needs_closure", False),
-        divergence_hint=hint,
-        hyperparameters=section.rest(),
-        path=path,
-    )
-
-
-def _parse_task(mapping: Any) -> TaskConfig:
-    section = Section(mapping, "task")
-    section.take("tuned_lr", None)  # for readers, and for the tests of a task
-    target = Section(section.take("target"), "task.target")
-    config = TaskConfig(
-        name=section.take_name("name"),
-        target_class=section.take_text("_target_"),
-        steps=section.take_int("steps", 1, MAX_STEPS),
-        eval_every=section.take_int("eval_every", 1, MAX_STEPS),
-        loss_scale=section.take_float("loss_scale"),
-        relevant=section.take_float("relevant"),
-        target=Target(
-            target.take_text("metric"),
-            target.take_float("value", -math.inf),
-            target.take_choice("mode", ("min", "max")),
-        ),
-        options=section.rest(),
-    )
-    target.finish()
-    return config
-
-
-def _parse_schedule(mapping: Any) -> ScheduleConfig:
-    section = Section(mapping, "schedule")
-    return ScheduleConfig(section.take_name("name"), section.take_text("_target_"), section.rest())
-
-
-def _parse_tracker(mapping: Any) -> TrackerConfig:
-    section = Section(mapping, "tracker")
-    return TrackerConfig(section.take_choice("name", ("wandb", "none")), section.rest())
-
-
-def _resolve_device(value: Any) -> str:
-    """`cpu` or `cuda[:index]`; `auto` is the GPU where there is one."""
-    if value == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    match = DEVICE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ConfigError("device", value, "expected auto, cpu, cuda or cuda:N")
-    index = match["index"]
-    if value != "cpu" and not torch.cuda.is_available():
-        raise ConfigError("device", value, "this machine has no CUDA GPU that torch can use; use device=cpu")
-    if index and int(index) >= torch.cuda.device_count():
-        raise ConfigError("device", value, f"this machine has {torch.cuda.device_count()} CUDA device(s)")
-    return match[0]
+def parse_optimizer(mapping: Any) -> OptimizerConfig:
+    """The optimizer of a configuration. Raises ConfigError."""
+    return _check_named(check(OptimizerConfig, mapping, "optimizer"))

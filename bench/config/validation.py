@@ -1,22 +1,21 @@
 """Records that pydantic checks, and what it refuses told as key, value and what is allowed."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, WrapValidator
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
-from bench.errors import did_you_mean, shorten
+from bench.errors import ConfigError, UnknownKeyError, did_you_mean, shorten
 
 EXPECTED = {
-    "missing": "missing",
+    "missing": "this key is required",
     "string_type": "expected text",
     "int_type": "expected a whole number",
     "float_type": "expected a number",
     "bool_type": "expected true or false",
-    "dict_type": "expected an object",
-    "model_type": "expected an object",
-    "model_attributes_type": "expected an object",
+    "dict_type": "expected a mapping of keys to values",
+    "model_type": "expected a mapping of keys to values",
     "list_type": "expected a list",
     "finite_number": "expected a finite number",
 }
@@ -26,6 +25,9 @@ class Strict(BaseModel):
     """A frozen record that converts nothing and refuses keys that it does not have."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+Record = TypeVar("Record", bound=BaseModel)
 
 
 def allowed(text: str) -> WrapValidator:
@@ -40,30 +42,51 @@ def allowed(text: str) -> WrapValidator:
     return WrapValidator(check)
 
 
+def check(model: type[Record], mapping: Any, path: str = "") -> Record:
+    """The record that a section of the configuration describes.
+
+    Args:
+        model: the type of the record.
+        mapping: the section's plain values.
+        path: the section's dotted place in the configuration, empty at the top.
+
+    Raises:
+        ConfigError: one line naming key, value and what is allowed.
+    """
+    try:
+        return model.model_validate(mapping)
+    except ValidationError as error:
+        raise _config_error(error.errors(include_url=False)[0], model, path) from error
+
+
+def _config_error(fault: ErrorDetails, model: type[BaseModel], path: str) -> ConfigError:
+    if isinstance(known := fault.get("ctx", {}).get("error"), ConfigError):
+        return known
+    key = ".".join(filter(None, [path, *map(str, fault["loc"])]))
+    if fault["type"] == "extra_forbidden":
+        return UnknownKeyError(key, fault["input"], known_keys(model, fault["loc"][:-1]))
+    value = None if fault["type"] == "missing" else fault["input"]
+    return ConfigError(key, value, EXPECTED.get(fault["type"], fault["msg"]))
+
+
 def tell_faults(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     """One line per fault of a document that is no `model`: key, value and what is allowed."""
     for fault in error.errors(include_url=False):
-        key = ".".join(str(part) for part in fault["loc"])
+        key = shorten(".".join(map(str, fault["loc"])))
         if fault["type"] == "missing":
-            yield f"{shorten(key)}: missing"
+            yield f"{key}: missing"
         elif fault["type"] == "extra_forbidden":
-            known = known_keys(model, fault["loc"][:-1])
-            yield f"{shorten(key)}={shorten(fault['input'])}: no such key{did_you_mean(str(fault['loc'][-1]), known)}"
+            hint = did_you_mean(str(fault["loc"][-1]), known_keys(model, fault["loc"][:-1]))
+            yield f"{key}={shorten(fault['input'])}: no such key{hint}"
         else:
-            yield f"{shorten(key)}={shorten(fault['input'])}: {EXPECTED.get(fault['type'], fault['msg'])}"
+            yield f"{key}={shorten(fault['input'])}: {EXPECTED.get(fault['type'], fault['msg'])}"
 
 
-def known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+def known_keys(model: type[BaseModel], path: tuple[int | str, ...] = ()) -> list[str]:
     """The keys of the record at `path` inside a `model`."""
-    for part in path:
-        kinds = [get_args(field.annotation) or (field.annotation,) for key, field in _fields(model) if key == part]
-        inner = [kind for kind in (kinds[0] if kinds else ()) if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not inner:
-            return []
-        model = inner[0]
-    return [key for key, _ in _fields(model)]
-
-
-def _fields(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
-    fields: Mapping[str, Any] = model.model_fields
-    yield from ((field.alias or name, field) for name, field in fields.items())
+    fields: Mapping[str, Any] = {field.alias or name: field for name, field in model.model_fields.items()}
+    if not path:
+        return list(fields)
+    annotation = fields[str(path[0])].annotation if str(path[0]) in fields else None
+    inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+    return next((known_keys(kind, path[1:]) for kind in inner if issubclass(kind, BaseModel)), [])

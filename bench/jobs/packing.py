@@ -49,8 +49,8 @@ def _mask_floats(value: Any) -> Any:
 def reason_alone(config: OptimizerConfig) -> str | None:
     """Why trials of this optimizer must train one by one, or None where they can be packed."""
     if config.needs_closure:
-        return f"{config.name} steps through a closure"
-    optimizer_class = locate(config.target, f"{config.path}._target_")
+        return f"{config.name or config.path} steps through a closure"
+    optimizer_class = locate(config.class_path, f"{config.path}._target_")
     if not (hasattr(optimizer_class, "rule_for") and hasattr(optimizer_class, "apply_rule")):
         return f"{optimizer_class.__name__} is not built on an update rule (optimizers.rule_optimizer)"
     return reason_alone(config.rest) if config.rest is not None else None

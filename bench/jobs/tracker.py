@@ -14,7 +14,6 @@ from urllib.parse import urlparse
 from torch import Tensor
 
 from bench.config.schema import TrackerConfig
-from bench.config.section import Section
 from bench.errors import ConfigError
 from bench.runs.schema import Run
 from bench.runs.trial import Trial
@@ -36,7 +35,7 @@ class WandbRun:
 
     def __init__(self, tracker: TrackerConfig, folder: Path, **identity: Any) -> None:
         self._run: Any = None
-        place = {"project": tracker.options["project"], "entity": tracker.options["entity"], "dir": folder}
+        place = {"project": tracker.project, "entity": tracker.entity, "dir": folder}
         with self._never_fails():
             try:
                 self._run = _init_wandb(wandb_mode(), **place, **identity)
@@ -102,7 +101,7 @@ def _go_offline(reason: str) -> None:
 
 def open_run(tracker: TrackerConfig, trial: Trial, folder: Path) -> WandbRun | None:
     """The wandb run of one trial, or None where the tracker is `none` or keeps one run per sweep."""
-    if tracker.name == "none" or (trial.sweep is not None and tracker.options["runs"] == "sweep"):
+    if tracker.name == "none" or (trial.sweep is not None and tracker.runs == "sweep"):
         return None
     optimizer, task = trial.config.optimizer.name, trial.config.task.name
     return WandbRun(
@@ -124,7 +123,7 @@ def track_sweep(tracker: TrackerConfig, trial: Trial, runs: Sequence[Run], folde
         runs: its runs.
         folder: where wandb keeps its files.
     """
-    if tracker.name == "none" or trial.sweep is None or tracker.options["runs"] != "sweep":
+    if tracker.name == "none" or trial.sweep is None or tracker.runs != "sweep":
         return
     optimizer, task = trial.config.optimizer.name, trial.config.task.name
     mirror = WandbRun(tracker, folder, name=f"{optimizer}-{task}-{trial.sweep}", tags=[optimizer, task, trial.sweep])
@@ -142,15 +141,9 @@ def track_sweep(tracker: TrackerConfig, trial: Trial, runs: Sequence[Run], folde
 
 
 def check_tracker(tracker: TrackerConfig) -> None:
-    """Raises ConfigError for a wrong option, and where wandb is asked for but not installed."""
+    """Raises ConfigError where wandb is asked for but not installed."""
     if tracker.name == "none":
         return
-    section = Section(tracker.options, "tracker")
-    section.take_name("project")
-    if not isinstance(entity := section.take("entity"), str | None):
-        raise ConfigError("tracker.entity", entity, "expected a name or null")
-    section.take_choice("runs", ("trial", "sweep"))
-    section.finish()
     try:
         import wandb  # noqa: F401
     except ImportError as error:

@@ -1,61 +1,87 @@
-"""What makes a trial the same trial: its resolved configuration, its data and the code that trains it."""
+"""What makes a trial the same trial: its configuration by its meaning, its data, the code that decides its numbers.
+
+By its meaning: a number counts by its value (`1` is `1.0`), what no training reads does not count (`DOCUMENTATION`),
+where data lie does not count (task options called `path` or `*_path`: the data's own fingerprint does), and of a GPU's
+name only that it is one.
+"""
 
 import hashlib
-import inspect
 import json
-import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import bench
-from bench.config.schema import DOCUMENTATION, TrialConfig
+from bench.config.schema import DOCUMENTATION, OptimizerConfig, TrialConfig
 from bench.config.targets import locate
-from bench.runs.schema import Fingerprint
+from bench.runs.schema import SCHEMA_VERSION, Fingerprint
+from bench.runs.sources import digest_file, find_sources
+
+TRAINING = Path(__file__).resolve().parents[1] / "training"  # everything there decides numbers, for all trials
 
 
-def run_id(config: Mapping[str, Any], fingerprint: Fingerprint) -> str:
-    """16 hex digits, equal exactly for trials that compute the same numbers; `config` in its plain form."""
-    identity = {"config": _without_documentation(config), "fingerprint": fingerprint.model_dump()}
+def run_id(config: Mapping[str, Any], fingerprint: Fingerprint, schema_version: int = SCHEMA_VERSION) -> str:
+    """16 hex digits, equal for trials that compute the same numbers.
+
+    Args:
+        config: the trial's configuration in its plain form.
+        fingerprint: of its data and code.
+        schema_version: of the run; those of version 1 were told apart by the spelling of their configuration.
+    """
+    meaning = _without_documentation(config) if schema_version == 1 else meaning_of(config)
+    identity = {"config": meaning, "fingerprint": fingerprint.model_dump()}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def code_fingerprint(trial: TrialConfig) -> str:
-    """SHA-256 over the harness's version and the sources of the optimizer and the task, whoever wrote them."""
-    rest = [trial.optimizer.rest.target] if trial.optimizer.rest is not None else []
-    return _digest_sources(trial.task.target_class, trial.schedule.target, trial.optimizer.target, *rest)
+def meaning_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a configuration says about the numbers that its trial computes, in one spelling."""
+    task = {key: value for key, value in config["task"].items() if not is_place(key)}
+    device = str(config["device"]).partition(":")[0]
+    meaning: dict[str, Any] = _by_value(_without_documentation({**config, "task": task, "device": device}))
+    return meaning
 
 
-@cache
-def _digest_sources(*targets: str) -> str:
-    digest = hashlib.sha256(bench.__version__.encode())
-    for target in targets:
-        module = inspect.getmodule(locate(target, "_target_"))
-        for path in sorted(_source_files(module, set())):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+def is_place(option: str) -> bool:
+    """Whether an option of a task says where data lie, and so nothing about what they are."""
+    return option == "path" or option.endswith("_path")
 
 
-def _source_files(module: ModuleType | None, seen: set[str]) -> set[Path]:
-    """The source of `module` and of what it takes from its own top-level package, as far as that reaches."""
-    if module is None or module.__name__ in seen or getattr(module, "__file__", None) is None:
-        return set()
-    seen.add(module.__name__)
-    files = {Path(str(module.__file__))}
-    package = module.__name__.partition(".")[0]
-    if package in ("torch", "bench"):  # told by their versions; their sources reach everywhere
-        return files
-    for value in list(vars(module).values()):
-        owner = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
-        if owner is not None and owner.__name__.partition(".")[0] == package:
-            files |= _source_files(owner, seen)
-    return files
+def _by_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _by_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_by_value(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _without_documentation(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_documentation(item) for key, item in value.items() if key not in DOCUMENTATION}
     return [_without_documentation(item) for item in value] if isinstance(value, list) else value
+
+
+def code_fingerprint(trial: TrialConfig) -> str:
+    """SHA-256 over the code that decides the trial's numbers.
+
+    That is everything in `bench/training`, and the modules of the optimizers, the task and the schedule with what they
+    import of their own package. Comments, docstrings, layout and the texts of errors and logs are no part of it.
+    """
+    optimizer: OptimizerConfig | None = trial.optimizer
+    paths = [trial.task.class_path, trial.schedule.class_path]
+    while optimizer is not None:
+        paths.append(optimizer.class_path)
+        optimizer = optimizer.rest
+    return _digest_sources(TRAINING, tuple(dict.fromkeys(paths)))
+
+
+@cache
+def _digest_sources(training: Path, class_paths: tuple[str, ...]) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(training.glob("*.py")):
+        digest.update(digest_file(file).encode())
+    for class_path in class_paths:
+        module = getattr(locate(class_path, "_target_"), "__module__", None) or class_path.rpartition(".")[0]
+        for text in find_sources(module):
+            digest.update(text.encode())
+    return digest.hexdigest()

@@ -9,6 +9,8 @@ import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError
 from pydantic_core import PydanticCustomError
 
+from bench.config.schema import MAX_TRIAL_VALUES, TrialConfig, parse_trial
+from bench.config.section import check_plain
 from bench.config.sweep import STAGES, Stage
 from bench.config.validation import Strict, allowed, tell_faults
 from bench.errors import shorten
@@ -16,7 +18,8 @@ from bench.runs.crossings import first_crossings
 from bench.training.clock import PARTS
 from bench.training.record import Record, Row
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION = 2
+MARGIN_OF_VERSION_1 = 0.05  # its tasks had no `relevant`
 
 Status = Literal["completed", "diverged", "timeout", "failed", "interrupted"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -145,7 +148,7 @@ def _check_names(config: dict[str, JsonValue]) -> dict[str, JsonValue]:
 class Run(Strict):
     """A trial's stored record: `run.json`, and the folder that it was read from or written to."""
 
-    schema_version: Literal[1]
+    schema_version: Annotated[Literal[1, 2], allowed("1 or 2")]
     run_id: RunId
     status: Annotated[Status, allowed(f"one of {', '.join(STATUSES)}")]
     seed: Annotated[int, Field(gt=-(2**63), lt=2**63)]
@@ -169,6 +172,14 @@ class Run(Strict):
         run = self.model_copy()
         run._folder = folder
         return run
+
+    def trial(self, device: str | None = None) -> TrialConfig:
+        """The configuration, checked as one of today; on another device where one is given. Raises ConfigError."""
+        config: dict[str, Any] = {**self.config, **({} if device is None else {"device": device})}
+        if self.schema_version == 1:
+            config["task"] = {"relevant": MARGIN_OF_VERSION_1, **config["task"]}
+        check_plain(config, MAX_TRIAL_VALUES)
+        return parse_trial(config)
 
     @property
     def cell(self) -> dict[str, JsonValue]:
@@ -203,8 +214,8 @@ def parse_run(document: object) -> Run:
     if not isinstance(document, dict):
         raise NoRunError(["run.json holds no object"])
     version = document.get("schema_version")
-    if type(version) is not int or version != SCHEMA_VERSION:
-        raise NoRunError([f"schema_version={shorten(version)}: expected {SCHEMA_VERSION}"])
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
+        raise NoRunError([f"schema_version={shorten(version)}: expected at most {SCHEMA_VERSION}"])
     try:
         return Run.model_validate(document)
     except ValidationError as error:

@@ -33,7 +33,7 @@ def load_task(config: TaskConfig, device: str) -> Task:
     Raises:
         ConfigError: a class that cannot be imported, an option that it refuses, data that is not there.
     """
-    task_class = locate(config.target_class, "task._target_")
+    task_class = locate(config.class_path, "task._target_")
     bind_options(task_class, {**config.options, "device": device}, "task", num_positional=0)
     try:
         task = task_class(device=torch.device(device), **config.options)
@@ -41,7 +41,7 @@ def load_task(config: TaskConfig, device: str) -> Task:
         text = str(error) or type(error).__name__
         raise ConfigError.of_line(text if text.startswith("task.") else f"task={config.name}: {text}") from error
     if not isinstance(task, Task):
-        raise ConfigError("task._target_", config.target_class, "expected a class with the methods of tasks.base.Task")
+        raise ConfigError("task._target_", config.class_path, "expected a class with the methods of tasks.base.Task")
     return task
 
 
@@ -59,7 +59,7 @@ def build_schedule(config: ScheduleConfig, num_steps: int) -> Callable[[int], fl
         ConfigError: a target that cannot be imported or gives no number, an option it does not have, a fraction outside
             [0, 1].
     """
-    function = locate(config.target, "schedule._target_")
+    function = locate(config.class_path, "schedule._target_")
     bind_options(function, {**config.options, "step": 1, "num_steps": num_steps}, "schedule", num_positional=0)
     for name, value in config.options.items():
         is_share = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
@@ -73,9 +73,9 @@ def build_schedule(config: ScheduleConfig, num_steps: int) -> Callable[[int], fl
         first = factor(1)
     except Exception as error:  # foreign code: whatever it raises is told in one line
         text = f"fails at step 1: {type(error).__name__}: {error}; signature: {signature_text(function)}"
-        raise ConfigError("schedule._target_", config.target, text) from error
+        raise ConfigError("schedule._target_", config.class_path, text) from error
     if not math.isfinite(first):
-        raise ConfigError("schedule._target_", config.target, f"gives {first} at step 1; expected a finite number")
+        raise ConfigError("schedule._target_", config.class_path, f"gives {first} at step 1; expected a finite number")
     return factor
 
 
@@ -86,7 +86,7 @@ class TaskShelf:
         self._tasks: dict[str, Task] = {}
 
     def get(self, config: TaskConfig, device: str) -> Task:
-        key = repr((config.target_class, sorted(config.options.items()), device))
+        key = repr((config.class_path, sorted(config.options.items()), device))
         if key not in self._tasks:
             self._tasks[key] = load_task(config, device)
         return self._tasks[key]

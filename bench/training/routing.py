@@ -123,14 +123,14 @@ def check_optimizer(config: OptimizerConfig) -> None:
 
 def find_optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]:
     """The class that a configuration names. Raises ConfigError if there is none, or if it lacks one of the options."""
-    optimizer_class = locate(config.target, f"{config.path}._target_")
+    optimizer_class = locate(config.class_path, f"{config.path}._target_")
     if not (inspect.isclass(optimizer_class) and issubclass(optimizer_class, torch.optim.Optimizer)):
-        raise ConfigError(f"{config.path}._target_", config.target, "expected a subclass of torch.optim.Optimizer")
+        raise ConfigError(f"{config.path}._target_", config.class_path, "expected a subclass of torch.optim.Optimizer")
     bind_options(optimizer_class, config.hyperparameters, config.path)
     closure = inspect.signature(optimizer_class.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty and not config.needs_closure:
         text = f"{optimizer_class.__name__} steps through a closure: set {config.path}.needs_closure=true"
-        raise ConfigError(f"{config.path}._target_", config.target, text)
+        raise ConfigError(f"{config.path}._target_", config.class_path, text)
     return optimizer_class
 
 
@@ -149,7 +149,7 @@ def _build_route(config: OptimizerConfig, params: Mapping[str, nn.Parameter], la
         hint = _hint_at_labels(config, optimizer_class, params)
         raise _refusal(config, optimizer_class, f"{error}{hint}") from error
     if any("lr" not in group for group in optimizer.param_groups):
-        raise ConfigError(f"{config.path}._target_", config.target, "expected an lr in its parameter groups")
+        raise ConfigError(f"{config.path}._target_", config.class_path, "expected an lr in its parameter groups")
     return Route(optimizer, {id(param): name for name, param in params.items()})
 
 
@@ -171,4 +171,4 @@ def _refusal(config: OptimizerConfig, optimizer_class: type, text: str) -> Confi
     if name in config.hyperparameters:
         return ConfigError.of_line(f"{config.path}.{text}")
     allowed = f"{optimizer_class.__name__} refuses its options: {text}; signature: {signature_text(optimizer_class)}"
-    return ConfigError(config.path, config.name, allowed)
+    return ConfigError(config.path, config.name or config.class_path, allowed)

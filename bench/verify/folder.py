@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config.schema import MAX_TRIAL_VALUES, TrialConfig, parse_trial
-from bench.config.section import check_plain
+from bench.config.schema import TrialConfig
 from bench.errors import ConfigError, shorten
 from bench.runs.folders import METRICS_FILE, READ_ERRORS, RUN_FILE, ResultsFolder, explain, read_rows, read_run
 from bench.runs.identity import run_id
@@ -67,19 +66,18 @@ def _find_faults(run: Run) -> Iterator[str]:
         yield explain(error)
         return
     try:  # on any device: this machine need not have the run's
-        check_plain(run.config, MAX_TRIAL_VALUES)
-        trial = parse_trial({**run.config, "device": "cpu"})
+        trial = run.trial(device="cpu")
     except ConfigError as error:
         yield f"config: {error}"
         return
-    row_faults = list(_find_row_faults(run.status, trial, rows))
+    row_faults = list(_find_row_faults(run, trial, rows))
     yield from row_faults or _find_summary_faults(run, trial, rows)
 
 
 def _find_identity_faults(run: Run) -> Iterator[str]:
     if run.run_id != run.folder.name:
         yield f"run_id={run.run_id}: the folder has another name"
-    if run.run_id != (expected := run_id(run.config, run.fingerprint)):
+    if run.run_id != (expected := run_id(run.config, run.fingerprint, run.schema_version)):
         yield f"run_id={run.run_id}: its config and its fingerprint give {expected}"
     if run.seed != run.config.get("seed"):
         yield f"seed={run.seed}: config.seed is {shorten(run.config.get('seed'))}"
@@ -87,15 +85,16 @@ def _find_identity_faults(run: Run) -> Iterator[str]:
         yield f"pack={shorten(run.pack.model_dump())}: expected a shared timing from a size of 2"
 
 
-def _find_row_faults(status: str, trial: TrialConfig, rows: Sequence[Row]) -> Iterator[str]:
+def _find_row_faults(run: Run, trial: TrialConfig, rows: Sequence[Row]) -> Iterator[str]:
     if not rows:
-        if status != "failed":
+        if run.status != "failed":
             yield f"{METRICS_FILE} has no rows"
         return
     names = [*LEADING_COLUMNS, "step_seconds", *(f"{part}_seconds" for part in PARTS)]
-    if status in FINISHED:
+    if run.status in FINISHED:
+        splits = ("full_val_", "full_test_") if run.schema_version > 1 else ("full_val_",)
         metrics = [name.removeprefix("val_") for name in rows[0] if name.startswith("val_")]
-        names += [prefix + name for prefix in ("full_val_", "full_test_") for name in metrics]
+        names += [prefix + name for prefix in splits for name in metrics]
     if missing := [name for name in names if name not in rows[0]]:
         yield f"{METRICS_FILE} has no column {', '.join(missing)}"
     steps, every = [int(row["step"]) for row in rows], trial.task.eval_every
@@ -105,8 +104,8 @@ def _find_row_faults(status: str, trial: TrialConfig, rows: Sequence[Row]) -> It
             return
     if len(rows) != (expected := -(-steps[-1] // every) + 1):
         yield f"{METRICS_FILE} has {len(rows)} rows up to step {steps[-1]}, expected {expected}"
-    if steps[-1] > trial.task.steps or (status == "completed" and steps[-1] < trial.task.steps):
-        yield f"{METRICS_FILE} ends at step {steps[-1]}, a {status} run of {trial.task.steps} steps"
+    if steps[-1] > trial.task.steps or (run.status == "completed" and steps[-1] < trial.task.steps):
+        yield f"{METRICS_FILE} ends at step {steps[-1]}, a {run.status} run of {trial.task.steps} steps"
 
 
 def _find_summary_faults(run: Run, trial: TrialConfig, rows: Sequence[Row]) -> Iterator[str]:

@@ -7,12 +7,12 @@ import math
 import os
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from bench.config.schema import TrialConfig, parse_trial
+from bench.config.schema import TrialConfig
 from bench.errors import ConfigError, shorten
 from bench.runs.environment import describe_environment
 from bench.runs.folders import read_rows, read_run
@@ -59,7 +59,7 @@ def replay(folder: Path, tasks: TaskShelf) -> Replay:
     if 1 <= run.environment.num_threads <= (os.cpu_count() or 1):
         torch.set_num_threads(run.environment.num_threads)
     reasons = _find_reasons_for_rounding(run.environment, config.device)
-    trial = replace(config, timeout=None)
+    trial = config.model_copy(update={"timeout": None})
     # A trial is bitwise the same in any pack, of which two copies are the smallest.
     record = train([trial] * min(run.pack.size, 2), task, [], StopSignal())[0]
     differences = list(_compare(read_rows(run), record.rows, TOLERANCE if reasons else None))
@@ -72,7 +72,7 @@ def replay(folder: Path, tasks: TaskShelf) -> Replay:
 def _prepare(run: Run, tasks: TaskShelf) -> tuple[TrialConfig, Task]:
     """The run's configuration and task, if code and data are the ones that trained it."""
     try:
-        config = parse_trial(run.config)
+        config = run.trial()
         code = code_fingerprint(config)
         if code == run.fingerprint.code:
             task = tasks.get(config.task, config.device)

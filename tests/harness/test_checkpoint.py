@@ -13,6 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from bench.cli.compose import find_conf_dir
 from bench.config.cadence import Cadence, parse_cadence
+from bench.config.schema import SessionConfig
+from bench.config.validation import check
 from bench.errors import ConfigError
 from bench.jobs.plan import Plan
 from bench.runs.trial import Trial
@@ -165,16 +167,19 @@ def test_packs_with_a_checkpoint_are_found_by_their_trials(tmp_path: Path) -> No
 
 
 def test_cadence() -> None:
-    assert parse_cadence("checkpoint_every", None) is None
-    by_steps, by_time = parse_cadence("checkpoint_every", 50), parse_cadence("checkpoint_every", "5min")
+    assert parse_cadence(None) is None
+    by_steps, by_time = parse_cadence(50), parse_cadence("5min")
     assert by_steps == Cadence(steps=50)
     assert by_time == Cadence(seconds=300)
-    assert parse_cadence("checkpoint_every", "auto") == Cadence(seconds=60)
+    assert parse_cadence("auto") == Cadence(seconds=60)
     assert [by_steps.is_due(step, math.inf if step == 7 else 1e9) for step in (49, 50, 100)] == [False, True, True]
     assert not Cadence().is_due(50, 1e9)
+
+
+SETTINGS = {"force": False, "dry_run": False, "report": False, "pack_size": "auto", "workers": 1}
 
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.5, "soon", "0s", "5 min", "1e9s", "nan", [], "-3s"])
 def test_a_wrong_cadence_is_one_line(value: Any) -> None:
     with pytest.raises(ConfigError, match=r"^checkpoint_every=.*: expected auto, null, a number of steps"):
-        parse_cadence("checkpoint_every", value)
+        check(SessionConfig, {"checkpoint_every": value, "results_dir": "x", "tracker": {"name": "none"}, **SETTINGS})

@@ -107,7 +107,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no metrics": (lambda folder: (folder / "metrics.parquet").unlink(), "metrics.parquet is missing"),
     "no run": (lambda folder: (folder / "run.json").unlink(), "run.json is missing"),
     "renamed": (lambda folder: folder.rename(folder.with_name("0" * 16)), "the folder has another name"),
-    "version": (edited(lambda run: run.update(schema_version=99)), "schema_version=99: expected 1"),
+    "version": (edited(lambda run: run.update(schema_version=99)), "schema_version=99: expected at most 2"),
     "key": (edited(lambda run: run.pop("pack")), "pack: missing"),
     "type": (edited(lambda run: run["environment"].update(num_threads=True)), "environment.num_threads=True: expected"),
     "status": (edited(lambda run: run.update(status="won")), "status=won: expected one of completed"),

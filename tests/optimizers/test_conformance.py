@@ -23,8 +23,8 @@ def findings_of(build, **options):
 def configured(name):
     """The subject of a yaml; those of packages that are not installed are skipped."""
     config = compose_optimizer([f"optimizer={name}"], [])
-    pytest.importorskip(config.target.split(".")[0])
-    return config.target.startswith("optimizers."), make_subject(config)
+    pytest.importorskip(config.class_path.split(".")[0])
+    return config.class_path.startswith("optimizers."), make_subject(config)
 
 
 @pytest.mark.parametrize("name", NAMES)
