@@ -40,7 +40,9 @@ studied in [madam_vs_adam](../madam_vs_adam).
 
 def our_names() -> list[str]:
     files = sorted((find_conf_dir() / "optimizer").glob("*.yaml"))
-    return [file.stem for file in files if str(OmegaConf.load(file)["_target_"]).startswith("optimizers.")]
+    return [
+        file.stem for file in files if str(OmegaConf.select(OmegaConf.load(file), "_target_")).startswith("optimizers.")
+    ]
 
 
 def reach(moves: dict[int, Tensor], is_same: Callable[[Tensor], bool]) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """`python -m bench.check optimizer=NAME`: the conformance checks from the command line."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from bench.check.subject import Subject
 from bench.check.suite import FAIL, make_table, run_checks
+from bench.cli.arguments import admit_own_files
 from bench.cli.compose import config_dirs, find_conf_dir
 from bench.cli.explain import check_choices, explain, failed_to_compose
 from bench.config.schema import MAX_TRIAL_VALUES, OptimizerConfig, parse_optimizer
@@ -50,8 +50,8 @@ def main(args: Sequence[str]) -> int:
     if not args or {"--help", "-h"} & set(args):
         print(USAGE)
         return 0 if args else 2
-    sys.path.insert(0, os.getcwd())  # a user's own ./optimizers
     try:
+        admit_own_files(Path.cwd())
         overrides = [arg for arg in args if arg.partition("=")[0].split(".")[0].lstrip("+~") == "optimizer"]
         check_choices(args)
         config = compose_optimizer(overrides, config_dirs(args)[:-1])

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+OmegaConf.register_new_resolver("class_name", lambda path: path.rpartition(".")[2].lower(), replace=True)
 GROUPS = ("optimizer", "task", "schedule", "sweep", "tracker", "experiment")
 
 

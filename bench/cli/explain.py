@@ -1,64 +1,29 @@
-"""The command line around Hydra: help that lists what there is, and mistakes told in one line."""
+"""Mistakes on the command line and in yaml files, told in one line."""
 
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
-from bench.cli.compose import GROUPS, _compose_groups, config_dirs, find_conf_dir
-from bench.config.targets import locate, signature_text
-from bench.errors import ConfigError, UnknownKeyError, did_you_mean, shorten
+from bench.cli.compose import GROUPS, config_dirs
+from bench.cli.help import group_members
+from bench.cli.hints import explain_missing_key
+from bench.errors import ConfigError, did_you_mean, shorten
 
 NOT_THERE = re.compile(r"Could not override '([^']+)'")
-
-USAGE = """\
-Does this optimizer really beat a well-tuned AdamW?
-
-usage: python -m bench [KEY=VALUE ...]                      train one trial, or the grid of a sweep
-       python -m bench -m optimizer=adamw,adamuon ...       multiply jobs (Hydra's multirun)
-       python -m bench KEY=VALUE ... --cfg job              show the composed configuration
-       python -m bench.report results                       tables, plots and a page from the runs
-       python -m bench.check optimizer=NAME                 put an optimizer through the conformance checks
-
-options of Hydra: --multirun -m, --cfg, --info, --config-dir DIR (your own conf/), --hydra-help for all of them
-"""
-
-
-def help_text(args: Sequence[str]) -> str:
-    """Usage, then every group with a line on each of its members, then the other keys."""
-    parts = [USAGE]
-    for group in GROUPS:
-        if files := _members(group, args):
-            width = max(map(len, files))
-            lines = [f"  {name:<{width}}  {_first_comment(file)}" for name, file in files.items()]
-            parts.append(f"{group}=\n" + "\n".join(lines) + "\n")
-    keys = [
-        line for line in (find_conf_dir() / "config.yaml").read_text().splitlines() if re.match(r"[a-z_]+: .*#", line)
-    ]
-    parts.append("other keys, with their defaults\n" + "\n".join(f"  {key}" for key in keys))
-    return "\n".join(parts)
-
-
-def _first_comment(file: Path) -> str:
-    lines = (
-        line.removeprefix("#").strip()
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.startswith("#")
-    )
-    return next((line for line in lines if not line.startswith("@package")), "")
+AMBIGUOUS = re.compile(r"Ambiguous value for argument '(.+?)'$", re.MULTILINE)
 
 
 def check_choices(args: Sequence[str]) -> None:
     """Refuse a member of a group that leads out of its folder, where Hydra would follow. Raises ConfigError."""
     for group, value in _choices(args):
         if ".." in value or value.startswith("/"):
-            raise ConfigError(group, value, f"expected one of {', '.join(_members(group, args))}")
+            raise ConfigError(group, value, f"expected one of {', '.join(group_members(group, args))}")
 
 
 def _choices(args: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -67,12 +32,6 @@ def _choices(args: Sequence[str]) -> Iterator[tuple[str, str]]:
         group = key.lstrip("+~").partition("@")[0]
         if equals and group in GROUPS:
             yield group, value
-
-
-def _members(group: str, args: Sequence[str]) -> dict[str, Path]:
-    """The files of a group by name, the user's own before shipped ones."""
-    files = {file.stem: file for folder in reversed(config_dirs(args)) for file in (folder / group).glob("*.yaml")}
-    return dict(sorted(files.items()))
 
 
 def failed_to_compose(error: Exception) -> bool:
@@ -85,15 +44,52 @@ def explain(error: Exception, args: Sequence[str]) -> str:
     if isinstance(error, ConfigError):
         return str(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        hint = did_you_mean(name, error.options)
-        return f"{group}={shorten(name)}: no such {group}{hint}; allowed: {', '.join(error.options)}"
+        return _explain_missing_member(str(error.missing_cfg_file), error.options, args)
+    if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
+        return _explain_missing_value(error)
     text = str(error)
     if missing := NOT_THERE.search(text):
-        return str(_explain_missing_key(missing.group(1), args))
+        return str(explain_missing_key(missing.group(1), args))
+    if ambiguous := AMBIGUOUS.search(text):
+        return _explain_several_values(*ambiguous.group(1).partition("=")[::2])
+    if isinstance(error, OverrideParseException):
+        return _explain_override(error.override)
     if not isinstance(error, HydraException | OmegaConfBaseException):
         text = _explain_unreadable(error, args)
     return text.split("\n\n")[0]
+
+
+def _explain_missing_member(file: str, options: Sequence[str], args: Sequence[str]) -> str:
+    """A member that a group does not have, or that the user's own conf/ has, which was not given."""
+    group, _, name = file.rpartition("/")
+    own = Path("conf", group, f"{name}.yaml")
+    if own.is_file() and Path("conf") not in config_dirs(args):
+        return f"{group}={shorten(name)}: {own} is there, but its folder is not given: add --config-dir conf"
+    hint = did_you_mean(name, options)
+    return f"{group}={shorten(name)}: no such {group}{hint}; allowed: {', '.join(options)}"
+
+
+def _explain_missing_value(error: OmegaConfBaseException) -> str:
+    """A key that stands as ??? in the yaml."""
+    key = str(error.full_key)
+    if key in ("optimizer._target_", "optimizer.name"):
+        return "optimizer._target_=???: expected a class, as in optimizer._target_=pytorch_optimizer.Lamb"
+    return str(ConfigError(key, "???", "this key needs a value"))
+
+
+def _explain_several_values(key: str, value: str) -> str:
+    first = f"add -m to train a job for each value of {key}"
+    if key in GROUPS:
+        return f"{key}={shorten(value)}: several values: {first}"
+    return f"{key}={shorten(value)}: several values: {first}, or write {key}=[{shorten(value)}] for a list"
+
+
+def _explain_override(override: str | None) -> str:
+    """An argument that Hydra's grammar does not take."""
+    key, equals, value = str(override).partition("=")
+    if not equals:
+        return f"{shorten(key)}: expected KEY=VALUE"
+    return str(ConfigError(key, value, f"cannot be read; quote the value: '{key}=\"{shorten(value)}\"'"))
 
 
 def _explain_unreadable(error: Exception, args: Sequence[str]) -> str:
@@ -108,7 +104,7 @@ def _explain_unreadable(error: Exception, args: Sequence[str]) -> str:
         except Exception:
             return str(ConfigError(key, value, f"cannot be read: {reason}"))
     for group, value in _choices(args):
-        members = _members(group, args)
+        members = group_members(group, args)
         for name in value.split(","):
             if name not in members:
                 return str(ConfigError(group, name, f"expected one of {', '.join(members)}"))
@@ -123,24 +119,3 @@ def _is_readable(file: Path) -> bool:
     except Exception:
         return False
     return True
-
-
-def _explain_missing_key(key: str, args: Sequence[str]) -> ConfigError:
-    """Name the nearest key, or the optimizer's signature where it has no such option."""
-    if key.startswith("sweep.axes."):
-        return ConfigError.of_line(f"{key}: this sweep has no such axis; write +{key}=... to add it")
-    given = {name.lstrip("+~"): value for name, _, value in (arg.partition("=") for arg in args)}
-    node: Any = _compose_groups(args)
-    optimizer = node.get("optimizer") if isinstance(node, DictConfig) else None
-    path, _, _ = key.rpartition(".")
-    known = OmegaConf.select(node, path) if path else node
-    names = [str(name) for name in known] if isinstance(known, DictConfig) else []
-    owner = _signature_of(optimizer) if path == "optimizer" and isinstance(optimizer, DictConfig) else ""
-    return UnknownKeyError(key, given.get(key, ""), names, owner)
-
-
-def _signature_of(optimizer: DictConfig) -> str:
-    try:
-        return signature_text(locate(str(optimizer.get("_target_")), "optimizer._target_"))
-    except ConfigError:  # the class is a mistake of its own, told once this one is mended
-        return ""

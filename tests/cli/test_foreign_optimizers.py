@@ -14,7 +14,11 @@ from omegaconf import OmegaConf
 from bench.cli.compose import find_conf_dir
 from bench.jobs.job import run_job
 
-CONFIGS = {path.stem: yaml.safe_load(path.read_text()) for path in (find_conf_dir() / "optimizer").glob("*.yaml")}
+CONFIGS = {
+    path.stem: yaml.safe_load(path.read_text())
+    for path in (find_conf_dir() / "optimizer").glob("*.yaml")
+    if path.stem != "custom"
+}
 FOREIGN = sorted(name for name, config in CONFIGS.items() if not config["_target_"].startswith("optimizers."))
 EXTRA = sorted(name for name in FOREIGN if not CONFIGS[name]["_target_"].startswith("torch."))
 

@@ -25,7 +25,11 @@ from bench.training.train import train
 
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
-CONFIGS = {path.stem: OmegaConf.load(path) for path in sorted((find_conf_dir() / "optimizer").glob("*.yaml"))}
+CONFIGS = {
+    path.stem: OmegaConf.load(path)
+    for path in sorted((find_conf_dir() / "optimizer").glob("*.yaml"))
+    if path.stem != "custom"
+}
 OURS = [name for name, config in CONFIGS.items() if str(config["_target_"]).startswith("optimizers.")]
 # HeavyBall's compile for most of a minute each, and its PSGD keeps a random generator outside of its state_dict
 QUICK = [name for name in CONFIGS if not name.startswith("heavyball")]

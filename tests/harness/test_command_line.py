@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.__main__ import main
+import bench
+from bench.__main__ import COMMANDS, main
 from bench.cli.compose import GROUPS, find_conf_dir
 
 Small = Callable[[str], list[str]]
@@ -43,6 +44,21 @@ MISTAKES = {
     "optimizer.name=../../etc": "optimizer.name=../../etc: expected a name",
     "tracker.runs=pack": "tracker.runs=pack: expected one of trial, sweep",
     "sweep=seeds sweep.axes.seed=[range,0,1e12]": "at most 100,000 values",
+    "lr=0.1": "lr=0.1: no such key, did you mean optimizer.lr=0.1?",
+    "steps=100": "steps=100: no such key, did you mean task.steps=100?",
+    "seeds=5": "seeds=5: no such key, did you mean sweep=seeds?",
+    "wandb.project=x": "did you mean tracker.project=x?",
+    "batch_sizes=4": "did you mean task.batch_size=4?",
+    "optimizer=sgd optimizer.dampening=0.1": "takes it: write +optimizer.dampening=0.1",
+    "optimizer=adam,adamw": "optimizer=adam,adamw: several values: add -m to train a job for each value of optimizer",
+    "optimizer.lr=0.1,0.2": "add -m to train a job for each value of optimizer.lr, or write optimizer.lr=[0.1,0.2]",
+    "task.path=/a=b": """task.path=/a=b: cannot be read; quote the value: 'task.path="/a=b"'""",
+    "adam": "adam: expected KEY=VALUE",
+    "--optimizer adam": "--optimizer: no such option; a key is set as optimizer=VALUE, no dashes",
+    "--config-dri conf": "--config-dri: no such option, did you mean --config-dir?",
+    "--cfg": "argument --cfg/-c: expected one argument",
+    "seed=1 -m --cfg job": "expected only one of",
+    "optimizer=custom": "optimizer._target_=???: expected a class",
     "sweep=lr sweep.axes.optimizer.lr=[-1.0,0.1]": "optimizer.lr=-1.0: expected a finite number of at least 0",
 }
 
@@ -67,6 +83,86 @@ def test_a_mistake_is_one_line_with_exit_code_2_and_nothing_written(
     assert re.fullmatch(r"error: [^\n]+\n", err), err
     assert MISTAKES[mistake] in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_own_optimizer_whose_folder_is_not_given_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conf" / "optimizer").mkdir(parents=True)
+    (tmp_path / "conf" / "optimizer" / "mine.yaml").touch()
+    assert run_main(monkeypatch, tmp_path, ["optimizer=mine"]) == 2
+    assert (
+        "conf/optimizer/mine.yaml is there, but its folder is not given: add --config-dir conf"
+        in capfd.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["tasks.py", "tasks/__init__.py", "optimizers.py", "optimizers/__init__.py", "bench.py"]
+)
+def test_a_file_that_hides_a_package_of_ours_is_named_before_anything_is_imported(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("raise SystemExit('imported')")
+    for args in ([], ["check", "optimizer=adam"]):
+        assert run_main(monkeypatch, tmp_path, args) == 2
+        assert re.fullmatch(rf"error: {name} hides fairstep's own `\w+`[^\n]+\n", capfd.readouterr().err)
+
+
+def test_an_own_file_in_place_of_ours_is_used_and_told(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "mlp.py").touch()
+    assert run_main(monkeypatch, tmp_path, ["dry_run=true", "tracker=none", "task=quadratic"]) == 0
+    assert "tasks/mlp.py is used in place of fairstep's own" in caplog.text
+
+
+def test_options_of_hydra_may_stand_anywhere(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    args = ["optimizer=adam,madam", "-m", *small("quadratic"), "tracker=none", "results_dir=out", "dry_run=true"]
+    assert run_main(monkeypatch, tmp_path, args) == 0
+    assert capfd.readouterr().out.count("sweep none") == 2
+
+
+def test_any_class_trains_by_its_path_under_its_own_name(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    args = ["optimizer=custom", "optimizer._target_=torch.optim.NAdam", "+optimizer.lr=0.01", *small("quadratic")]
+    assert run_main(monkeypatch, tmp_path, [*args, "task.steps=5", "tracker=none", "results_dir=out"]) == 0
+    (run,) = [json.loads(path.read_text()) for path in (tmp_path / "out" / "quadratic" / "nadam").rglob("run.json")]
+    assert run["config"]["optimizer"] == {"name": "nadam", "_target_": "torch.optim.NAdam", "lr": 0.01}
+
+
+def test_the_version_and_the_help_of_every_command_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, tmp_path, ["--version"]) == 0
+    assert capfd.readouterr().out == f"fairstep {bench.__version__}\n"
+    for command in COMMANDS:
+        assert run_main(monkeypatch, tmp_path, [command, "--help"]) == 0
+        assert capfd.readouterr().out.startswith(f"usage: python -m bench.{command}")
+
+
+@pytest.mark.slow
+def test_help_that_nobody_reads_to_its_end_leaves_no_traceback(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_an_axis_that_an_optimizer_lacks_falls_away_and_is_told(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    args = ["optimizer=lion", "sweep=epsilon", *small("quadratic"), "task.steps=5", "tracker=none", "results_dir=out"]
+    assert run_main(monkeypatch, tmp_path, args) == 0
+    assert "optimizer.eps: not applicable to lion" in capfd.readouterr().out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

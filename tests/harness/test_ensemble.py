@@ -17,7 +17,11 @@ from bench.training.train import train
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
 SEEDS = ["sweep=seeds", "sweep.axes.seed=[0,1]"]
-CONFIGS = {path.stem: OmegaConf.load(path) for path in sorted((find_conf_dir() / "optimizer").glob("*.yaml"))}
+CONFIGS = {
+    path.stem: OmegaConf.load(path)
+    for path in sorted((find_conf_dir() / "optimizer").glob("*.yaml"))
+    if path.stem != "custom"
+}
 OURS = [name for name, config in CONFIGS.items() if str(config["_target_"]).startswith("optimizers.")]
 IN_BFLOAT16 = ["deepmd_adamuon"]  # whose Newton-Schulz knows no other precision: rounding grows with lr
 

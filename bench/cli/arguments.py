@@ -1,0 +1,66 @@
+"""The words of a command line before Hydra sees them: its options in any order, and files that stand in the way."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+import bench
+from bench.errors import ConfigError
+
+log = logging.getLogger(__name__)
+PACKAGES = ("bench", "optimizers", "tasks")
+UNKNOWN = "unrecognized arguments: "  # how argparse begins
+
+
+def options_first(args: Sequence[str]) -> list[str]:
+    """The same words with Hydra's options before the overrides, the only order that its parser takes.
+
+    Raises:
+        ConfigError: an option that does not exist, or one without its value.
+    """
+    parser = get_args_parser()
+    known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+
+    def refuse(message: str) -> NoReturn:
+        if not message.startswith(UNKNOWN):
+            raise ConfigError.of_line(message)
+        option = message.removeprefix(UNKNOWN).split()[0]
+        key, _, value = option.lstrip("-").partition("=")
+        near = get_close_matches(option, known, n=1, cutoff=0.75)
+        hint = f", did you mean {near[0]}?" if near else ""
+        raise ConfigError.of_line(
+            f"{option}: no such option{hint}; a key is set as {key}={value or 'VALUE'}, no dashes"
+        )
+
+    parser.error = refuse  # type: ignore[method-assign]
+    parsed = parser.parse_intermixed_args(list(args))
+    if sum(map(bool, (parsed.run, parsed.multirun, parsed.cfg, parsed.info))) > 1:
+        raise ConfigError.of_line("expected only one of --run, --multirun, --cfg and --info")
+    options = list(args)
+    for override in parsed.overrides:
+        options.remove(override)
+    return [*options, *parsed.overrides]
+
+
+def admit_own_files(folder: Path) -> None:
+    """Let the user's own `./optimizers` and `./tasks` be imported, and say which of our files they replace.
+
+    Raises:
+        ConfigError: `optimizers.py`, `tasks/__init__.py` or the like, which would hide a whole package of ours.
+    """
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    home = Path(bench.__file__).resolve().parents[1]
+    for package in PACKAGES if folder.resolve() != home else ():
+        for file in (Path(f"{package}.py"), Path(package, "__init__.py")):
+            if (folder / file).is_file():
+                text = "rename it; optimizers and tasks of your own are files in optimizers/ and tasks/"
+                raise ConfigError.of_line(f"{file} hides fairstep's own `{package}`: {text}, without an __init__.py")
+        for path in sorted((folder / package).glob("*.py")):
+            if (home / package / path.name).is_file():
+                log.warning("%s/%s is used in place of fairstep's own", package, path.name)

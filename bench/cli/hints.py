@@ -1,0 +1,66 @@
+"""Where a key that does not exist may belong."""
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from bench.cli.compose import GROUPS, _compose_groups
+from bench.cli.help import group_members
+from bench.config.targets import accepts, locate, signature_text
+from bench.errors import ConfigError, UnknownKeyError
+
+HOMES = ("optimizer", "task", "schedule", "tracker")  # where a lost key is looked for, in this order
+
+
+def explain_missing_key(key: str, args: Sequence[str]) -> ConfigError:
+    """Name the place where the key exists, or the nearest one; of an optimizer also its signature."""
+    if key.startswith("sweep.axes."):
+        return ConfigError.of_line(f"{key}: this sweep has no such axis; write +{key}=... to add it")
+    given = {name.lstrip("+~"): value for name, _, value in (arg.partition("=") for arg in args)}
+    value = given.get(key, "")
+    config = _compose_groups(args)
+    path, _, last = key.rpartition(".")
+    if path == "optimizer" and (optimizer_class := _find_class(config)):
+        if accepts(optimizer_class, last):
+            return ConfigError(
+                key, value, f"not in its yaml, but {signature_text(optimizer_class)} takes it: write +{key}={value}"
+            )
+        names = [str(name) for name in config.optimizer]
+        return UnknownKeyError(key, value, names, signature_text(optimizer_class))
+    known = OmegaConf.select(config, path) if path else config
+    names = [str(name) for name in known] if isinstance(known, DictConfig) else []
+    if last not in names and (better := next(_better_places(key, value, config, args), None)):
+        return ConfigError(key, value, f"no such key, did you mean {better}?")
+    return UnknownKeyError(key, value, names)
+
+
+def _better_places(key: str, value: str, config: DictConfig, args: Sequence[str]) -> Iterator[str]:
+    """Overrides that may have been meant: the same last part elsewhere, a member of a group, or nearly the same."""
+    keys = [name for home in HOMES for name in _dotted_keys(config.get(home), home)]
+    last = key.rpartition(".")[2]
+    yield from (f"{name}={value}" for name in keys if name.rpartition(".")[2] == last)
+    first, dot, rest = key.partition(".")
+    for group in GROUPS:
+        if first in group_members(group, args):
+            yield f"{group}={first}" + (f" {group}.{rest}={value}" if dot else "")
+    if not get_close_matches(key, list(map(str, config)), n=1, cutoff=0.75):
+        near = get_close_matches(last, [name.rpartition(".")[2] for name in keys], n=1, cutoff=0.75)
+        yield from (f"{name}={value}" for name in keys if near and name.rpartition(".")[2] == near[0])
+
+
+def _dotted_keys(node: Any, path: str) -> Iterator[str]:
+    if not isinstance(node, DictConfig):
+        yield path
+        return
+    for name in node:
+        if not OmegaConf.is_missing(node, name):
+            yield from _dotted_keys(node.get(name), f"{path}.{name!s}")
+
+
+def _find_class(config: DictConfig) -> Any:
+    try:
+        return locate(str(OmegaConf.select(config, "optimizer._target_")), "optimizer._target_")
+    except ConfigError:  # the class is a mistake of its own, told once this one is mended
+        return None
