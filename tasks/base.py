@@ -1,8 +1,7 @@
 """What every task is: a data set, a plain model, a loss and a validation, written once for one model.
 
-The harness trains either one model with `backward()` or K of them stacked under `torch.vmap`. A task never sees K: it
-keeps to operations that `vmap` takes, which excludes `.item()`, branching on a tensor's value, BatchNorm's running
-statistics and dropout.
+The harness trains either one model with `backward()` or K of them stacked under `torch.vmap`. A task never sees K. What
+`vmap` refuses (`.item()`, branching on a tensor's value, `nn.LSTM`) makes its trials train one by one.
 """
 
 import hashlib
@@ -32,6 +31,15 @@ def data_fingerprint(*data: bytes, **options: object) -> str:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
+
+
+def init_for_relu_(name: str, label: str, parameter: Tensor, generator: torch.Generator) -> None:
+    """Fill one parameter: matrices as He et al. 2015, small heads (an even prediction), zero biases, unit gains."""
+    if label == "vector":
+        parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+    else:
+        std = 0.02 if label in ("head", "embedding") else (2.0 / parameter[0].numel()) ** 0.5
+        parameter.normal_(0.0, std, generator=generator)
 
 
 class Task(ABC):
@@ -70,7 +78,7 @@ class Task(ABC):
 
     @abstractmethod
     def make_model(self) -> nn.Module:
-        """The architecture; its values do not matter, `init_parameter` sets every one of them."""
+        """The model, built on the CPU, with the initial values that its author gave it (see `build_model`)."""
 
     @abstractmethod
     def batch(self, split: str, index: Tensor) -> Batch:
@@ -94,23 +102,25 @@ class Task(ABC):
         return torch.randint(self.num_train, (self.batch_size,), generator=generator)
 
     def build_model(self, generator: torch.Generator) -> nn.Module:
-        """A float32 model on the task's device whose values depend on the CPU `generator` and on nothing else."""
-        with torch.device("meta"):  # allocates nothing, and leaves the global random state alone
+        """A float32 model on the task's device whose values depend on the CPU `generator` and on nothing else.
+
+        It is what `make_model` returns, with its buffers, tied weights and own initialisation; torch's global random
+        numbers that this draws are seeded by `generator` and put back. Then comes `init_parameter`.
+        """
+        seed = torch.randint(2**62, (), generator=generator.clone_state()).item()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(seed))
             model = self.make_model()
-        model.to_empty(device="cpu")
         labels = self.param_labels(model)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 self.init_parameter(name, labels[name], parameter, generator)
         return model.to(self.device)
 
-    def init_parameter(self, name: str, label: str, parameter: Tensor, generator: torch.Generator) -> None:
-        """Fill one parameter: matrices as He et al. 2015, small heads (an even prediction), zero biases, unit gains."""
-        if label == "vector":
-            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
-        else:
-            std = 0.02 if label in ("head", "embedding") else (2.0 / parameter[0].numel()) ** 0.5
-            parameter.normal_(0.0, std, generator=generator)
+    def init_parameter(  # noqa: B027  # may be overridden
+        self, name: str, label: str, parameter: Tensor, generator: torch.Generator
+    ) -> None:
+        """Fill one parameter anew, in place, with `generator`; by default it stays as `make_model` left it."""
 
     def param_labels(self, model: nn.Module) -> dict[str, str]:
         """Label of each parameter by name: `matrix`, `embedding`, `head` or `vector`.

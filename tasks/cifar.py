@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.base import Batch, ClassificationTask, data_fingerprint
+from tasks.base import Batch, ClassificationTask, data_fingerprint, init_for_relu_
 from tasks.cifar_archive import NUM_CLASSES, load_cifar
 from tasks.options import check_int
 
@@ -112,6 +112,10 @@ class CIFARTask(ClassificationTask):
     def make_model(self) -> nn.Module:
         """The residual net."""
         return ResNet(self.width, self.num_blocks)
+
+    def init_parameter(self, name: str, label: str, parameter: Tensor, generator: torch.Generator) -> None:
+        """As He et al. 2015 for ReLU; the head small, for an even prediction at the start."""
+        init_for_relu_(name, label, parameter, generator)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """int64 [B, 4] on the CPU: image, flip (0 or 1), first row and first column of the crop (0 to 8)."""

@@ -17,11 +17,14 @@ from bench.training.attention import JoinedAttention
 from bench.training.clock import StepClock
 from bench.training.components import Task
 from bench.training.ensemble_optimizer import EnsembleOptimizer
-from bench.training.learner import autocast, build_model
+from bench.training.learner import autocast, build_model, trainable
 from bench.training.memory import keep_freed_memory
 from bench.training.probes import diagnose
+from bench.training.randomness import CountedRandomness
 from bench.training.routing import RoutedOptimizer
 from bench.training.seeds import make_generator
+
+Tensors = Mapping[str, Tensor]
 
 
 class _Caller(nn.Module):
@@ -41,20 +44,29 @@ class Ensemble:
     Args:
         task: the task of all trials.
         trials: their configurations; `packing.structure` is the same for all.
+
+    Attributes:
+        constants: what no optimizer changes by name, each `[K, ...]`: buffers, which the model itself may change, and
+            frozen parameters.
     """
 
     def __init__(self, task: Task, trials: Sequence[TrialConfig]) -> None:
         keep_freed_memory()
         self.task, self.trial = task, trials[0]
-        models = [build_model(task, trial) for trial in trials]
+        models = [build_model(task, trial).train() for trial in trials]
         self.labels = labels = task.param_labels(models[0])
         self.before: dict[str, Tensor] = {}
-        params = [dict(model.named_parameters()) for model in models]
+        params = [trainable(model) for model in models]
         optimizers = [RoutedOptimizer(trial.optimizer, own, labels) for trial, own in zip(trials, params, strict=True)]
         self.optimizer = EnsembleOptimizer(optimizers, params)
-        self.num_parameters = sum(param.numel() for param in params[0].values())
+        self.num_parameters = sum(param.numel() for param in models[0].parameters())
+        fixed = [{**dict(model.named_parameters()), **dict(model.named_buffers())} for model in models]
+        names = fixed[0].keys() - params[0].keys()
+        self.constants = {name: torch.stack([own[name].detach() for own in fixed]) for name in sorted(names)}
         self.caller = _Caller(models[0])
         self.generators = [make_generator(trial.seed, trial.task.name, "data") for trial in trials]
+        self.seeds = torch.tensor([trial.seed for trial in trials], device=self.trial.device)
+        self.randomness = CountedRandomness()
 
     def step(self, lr_factor: float, clock: StepClock) -> Tensor:
         index = torch.stack([self.task.sample(generator) for generator in self.generators])
@@ -62,47 +74,66 @@ class Ensemble:
         if self.trial.diagnostics:
             self.before = {name: param.detach().clone() for name, param in self.optimizer.params.items()}
         clock.lap("data")
-        losses: Tensor = self._call(self.task.loss, batch)
+        step = self.optimizer.num_steps + 1
+        losses: Tensor = self._call(self.task.loss, batch, step)
         clock.lap("forward")
         scale = self.trial.task.loss_scale
-        self.optimizer.backward((losses if scale == 1.0 else losses * scale).sum())
+        with self.randomness.refused_in_backward():
+            self.optimizer.backward((losses if scale == 1.0 else losses * scale).sum())
         clock.lap("backward")
         if self.trial.clip_norm is not None:
             self.optimizer.clip(self.trial.clip_norm, scale)
         self.optimizer.step(lr_factor)
         clock.lap("optimizer")
+        self.randomness.end_first_step()
         return losses.detach()
 
     @torch.no_grad()
     def evaluate(self, split: str, *, full: bool) -> Mapping[str, Tensor]:
-        metrics: Mapping[str, Tensor] = self._call(lambda model, _: self.task.evaluate(model, split, full=full), None)
-        return metrics
+        self.caller.eval()
+        metrics = self._call(lambda model, _: self.task.evaluate(model, split, full=full), None, 0)
+        self.caller.train()
+        return metrics  # type: ignore[no-any-return]
 
-    def _call(self, function: Callable[[nn.Module, Any], Any], batch: Any) -> Any:
+    def _call(self, function: Callable[[nn.Module, Any], Any], batch: Any, step: int) -> Any:
         """`function(model, batch)` of every trial's model and batch, results stacked along a leading [K]."""
 
-        def call_one(params: Mapping[str, Tensor], own_batch: Any) -> Any:
-            named = {f"model.{name}": param for name, param in params.items()}
-            return functional_call(self.caller, named, (lambda model: function(model, own_batch),))
+        def call_one(params: Tensors, constants: Tensors, own_batch: Any, seed: Tensor) -> Any:
+            named = {f"model.{name}": tensor for name, tensor in {**constants, **params}.items()}
+            with self.randomness.of(seed, step):
+                result = functional_call(self.caller, named, (lambda model: function(model, own_batch),))
+            return result, {name: named[f"model.{name}"] for name in constants}  # a model may set them anew
 
-        in_dims = (0, None if batch is None else 0)
+        in_dims = (0, 0, None if batch is None else 0, 0)
         with autocast(self.trial), JoinedAttention():
-            return torch.vmap(call_one, in_dims=in_dims)(self.optimizer.params, batch)
+            call = torch.vmap(call_one, in_dims=in_dims)
+            result, self.constants = call(self.optimizer.params, self.constants, batch, self.seeds)
+        return result
 
     def diagnose(self) -> Mapping[str, Tensor]:
         return diagnose(self.optimizer.probes(self.labels, self.before))
 
     def keep(self, positions: Sequence[int]) -> None:
-        self.optimizer.keep(torch.tensor(positions, device=self.trial.device))
+        index = torch.tensor(positions, device=self.trial.device)
+        self.optimizer.keep(index)
+        self.constants = {name: tensor[index] for name, tensor in self.constants.items()}
+        self.seeds = self.seeds[index]
         self.generators = [self.generators[position] for position in positions]
 
     def state_bytes(self) -> int:
         return self.optimizer.state_bytes()
 
     def state(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state(), "data": [generator.get_state() for generator in self.generators]}
+        return {
+            "optimizer": self.optimizer.state(),
+            "constants": self.constants,
+            "data": [generator.get_state() for generator in self.generators],
+        }
 
+    @torch.no_grad()
     def restore(self, state: Mapping[str, Any]) -> None:
         self.optimizer.restore(state["optimizer"])
+        for name, tensor in self.constants.items():
+            tensor.copy_(state["constants"][name])
         for generator, own in zip(self.generators, state["data"], strict=True):
             generator.set_state(own)

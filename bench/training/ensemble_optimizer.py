@@ -3,7 +3,8 @@
 Element-wise rules take the buffers as they are, with hyperparameters that broadcast; all others run under `vmap`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from itertools import groupby, zip_longest
 from typing import Any, Protocol
 
@@ -38,20 +39,35 @@ class EnsembleOptimizer:
     def __init__(self, optimizers: Sequence[RoutedOptimizer], params: Sequence[Params]) -> None:
         self.num_steps = 0
         self.buckets = list(_lay_out(optimizers, params))
+        self._unused: frozenset[str] = frozenset()
 
     @property
     def params(self) -> dict[str, Tensor]:
         return {name: leaf for bucket in self.buckets for name, leaf in bucket.leaves.items()}
 
     def backward(self, loss: Tensor) -> None:
-        """Fill the gradients of all trials from a scalar that is a sum over them."""
-        leaves = [leaf for bucket in self.buckets for leaf in bucket.leaves.values()]
-        views = [view for bucket in self.buckets for view in bucket.grad_views]
-        torch._foreach_copy_(views, torch.autograd.grad(loss, leaves))
+        """Fill the gradients of all trials from a scalar that is a sum over them.
+
+        Parameters on which it does not depend get none, and no step: they are set apart in buckets of their own.
+        """
+        params = self.params
+        grads = dict(zip(params, torch.autograd.grad(loss, list(params.values()), allow_unused=True), strict=True))
+        unused = frozenset(name for name, grad in grads.items() if grad is None)
+        if unused != self._unused:
+            self.buckets, self._unused = self._set_apart(unused), unused
+        used = {name: view for bucket in self._used for name, view in bucket.grad_views.items()}
+        torch._foreach_copy_(list(used.values()), [grads[name] for name in used])
+
+    def _set_apart(self, names: Collection[str]) -> list["_Bucket"]:
+        return [part for bucket in self.buckets for part in bucket.split(names)]
+
+    @property
+    def _used(self) -> list["_Bucket"]:
+        return [bucket for bucket in self.buckets if self._unused.isdisjoint(bucket.shapes)]
 
     def clip(self, max_norm: float, loss_scale: float) -> None:
         """Scale every trial's gradients so that the joint norm of the unscaled ones is at most `max_norm`."""
-        grads = [bucket.grad.flatten(1) for bucket in self.buckets]
+        grads = [bucket.grad.flatten(1) for bucket in self._used]
         unscaled = grads if loss_scale == 1.0 else [grad / loss_scale for grad in grads]
         norms = torch.stack([torch.linalg.vector_norm(grad, dim=1) for grad in unscaled])
         factor = (max_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
@@ -61,8 +77,8 @@ class EnsembleOptimizer:
     @torch.no_grad()
     def step(self, lr_factor: float) -> None:
         self.num_steps += 1
-        for bucket in self.buckets:
-            bucket.step(lr_factor, self.num_steps)
+        for bucket in self._used:
+            bucket.step(lr_factor)
 
     def keep(self, positions: Tensor) -> None:
         """Go on with the trials at `positions`, an int64 tensor."""
@@ -79,18 +95,20 @@ class EnsembleOptimizer:
                     label=labels[name],
                     change=leaf.detach() - before[name],
                     lr=bucket.last_lr,
-                    second=find_second_moment(own, bucket.numbers, self.num_steps),
+                    second=find_second_moment(own, bucket.numbers, bucket.num_steps),
                 )
 
     def state(self) -> dict[str, Any]:
         """Parameters and optimizer state of all trials."""
-        return {"num_steps": self.num_steps, "buckets": [bucket.buffers for bucket in self.buckets]}
+        return {"num_steps": self.num_steps, "buckets": [bucket.state_dict() for bucket in self.buckets]}
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Any]) -> None:
         self.num_steps = state["num_steps"]
-        for bucket, buffers in zip(self.buckets, state["buckets"], strict=True):
-            torch._foreach_copy_(bucket.buffers, buffers)
+        for saved in state["buckets"]:
+            self.buckets = self._set_apart(saved["names"])
+        for bucket, saved in zip(self.buckets, state["buckets"], strict=True):
+            bucket.load_state_dict(saved)
 
     def state_bytes(self) -> int:
         """Bytes of state per trial."""
@@ -118,6 +136,7 @@ class _Bucket:
         values: Sequence[Sequence[Tensor]],
     ) -> None:
         self.apply_rule, self.rule, self.shapes = apply_rule, rule, shapes
+        self.num_steps = 0
         self.state_names = list(rule.init_state(values[0][0]))
         states = [[list(rule.init_state(param).values()) for param in own] for own in values]
         self.param = self._join(values)
@@ -137,27 +156,53 @@ class _Bucket:
     def _make_leaves(self) -> None:
         """Views of the buffers in the model's shapes."""
         self.grad = torch.empty_like(self.param)
-        self.grad_views = self.views(self.grad)
+        self.grad_views = dict(zip(self.shapes, self.views(self.grad), strict=True))
         views = zip(self.shapes, self.views(self.param), strict=True)
         self.leaves = {name: view.detach().requires_grad_() for name, view in views}
 
-    @property
-    def buffers(self) -> list[Tensor]:
-        """All that changes from step to step, each [K, ...]: the parameters and the rule's state."""
-        return [self.param, *self.state]
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes from step to step, and the names of the parameters."""
+        return {"names": list(self.shapes), "num_steps": self.num_steps, "buffers": [self.param, *self.state]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if list(self.shapes) != state["names"]:
+            raise ValueError(f"expected {', '.join(self.shapes)}; it has {', '.join(state['names'])}")
+        self.num_steps = state["num_steps"]
+        torch._foreach_copy_([self.param, *self.state], state["buffers"])
 
     def views(self, buffer: Tensor) -> list[Tensor]:
-        shapes = self.shapes.values()
-        pieces: Sequence[Tensor] = [buffer]
-        if self.rule.layout == "flat":
-            pieces = torch.split(buffer, [shape.numel() for shape in shapes], dim=1)
-        elif self.rule.layout == "stack":
-            pieces = buffer.unbind(dim=1)
-        return [piece.view(len(buffer), *shape) for piece, shape in zip(pieces, shapes, strict=True)]
+        shapes = zip(self._pieces(buffer), self.shapes.values(), strict=True)
+        return [piece.view(len(buffer), *shape) for piece, shape in shapes]
 
-    def step(self, lr_factor: float, num_steps: int) -> None:
+    def _pieces(self, buffer: Tensor) -> Sequence[Tensor]:
+        """The part of each parameter, in the shape in which the rule sees it."""
+        if self.rule.layout == "flat":
+            return torch.split(buffer, [shape.numel() for shape in self.shapes.values()], dim=1)
+        return buffer.unbind(dim=1) if self.rule.layout == "stack" else [buffer]
+
+    def split(self, names: Collection[str]) -> Iterator["_Bucket"]:
+        """This bucket as it goes on: with the parameters that are among `names`, and with the others, apart."""
+        for chosen in (True, False):
+            positions = [index for index, name in enumerate(self.shapes) if (name in names) == chosen]
+            if positions:
+                yield self if len(positions) == len(self.shapes) else self._part(positions)
+
+    def _part(self, positions: Sequence[int]) -> "_Bucket":
+        part = copy(self)
+        names = list(self.shapes)
+        part.shapes = {names[index]: self.shapes[names[index]] for index in positions}
+        join = torch.cat if self.rule.layout == "flat" else torch.stack
+        part.param, *part.state = (
+            join([self._pieces(buffer)[index] for index in positions], dim=1) for buffer in (self.param, *self.state)
+        )
+        part._make_leaves()
+        return part
+
+    def step(self, lr_factor: float) -> None:
+        self.num_steps += 1
+
         def apply(param: Tensor, grad: Tensor, state: list[Tensor], numbers: Mapping[str, Any]) -> Tensor:
-            self.apply_rule(self.rule, param, grad, state, {**self.options, **numbers}, num_steps)
+            self.apply_rule(self.rule, param, grad, state, {**self.options, **numbers}, self.num_steps)
             return param
 
         self.last_lr = self.numbers["lr"] * lr_factor

@@ -11,6 +11,7 @@ from bench.config.schema import TrialConfig
 from bench.training.clock import StepClock
 from bench.training.components import Task
 from bench.training.probes import diagnose
+from bench.training.randomness import CountedRandomness
 from bench.training.routing import RoutedOptimizer
 from bench.training.seeds import make_generator
 
@@ -48,9 +49,27 @@ class Learner(Protocol):
 
 
 def build_model(task: Task, trial: TrialConfig) -> nn.Module:
-    """The trial's model with its initial weights, in the trial's precision."""
+    """The trial's model with its initial weights, in the trial's precision.
+
+    Tensors that are plain attributes of its modules become buffers: they move with the model, and a pack has those of
+    every trial.
+
+    Raises:
+        ValueError: there is nothing to train.
+    """
     model = task.build_model(make_generator(trial.seed, trial.task.name, "init"))
+    for module in model.modules():
+        for name in [name for name, value in vars(module).items() if isinstance(value, Tensor)]:
+            value = vars(module).pop(name)
+            module.register_buffer(name, value.to(trial.device), persistent=False)
+    if not trainable(model):
+        raise ValueError(f"task={trial.task.name}: its model has no parameter that requires a gradient")
     return model.to(DTYPES[trial.precision])
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are not frozen, by name; tied ones once."""
+    return {name: param for name, param in model.named_parameters() if param.requires_grad}
 
 
 def autocast(trial: TrialConfig) -> AbstractContextManager[Any]:
@@ -66,21 +85,26 @@ class PlainLearner:
     def __init__(self, task: Task, trial: TrialConfig) -> None:
         torch.manual_seed(make_generator(trial.seed, trial.task.name, "global").initial_seed())
         self.task, self.trial = task, trial
-        self.model = build_model(task, trial)
-        self.params = dict(self.model.named_parameters())
-        self.num_parameters = sum(param.numel() for param in self.params.values())
-        self.optimizer = RoutedOptimizer(trial.optimizer, self.params, task.param_labels(self.model))
+        self.model = build_model(task, trial).train()
+        self.params = trainable(self.model)
+        self.num_parameters = sum(param.numel() for param in self.model.parameters())
+        self.labels = task.param_labels(self.model)
+        self.optimizer = RoutedOptimizer(trial.optimizer, self.params, self.labels)
         self.generator = make_generator(trial.seed, trial.task.name, "data")
+        self.randomness = CountedRandomness()
+        self.num_steps = 0
         self.before: dict[str, Tensor] = {}
         self.on_cuda = torch.device(trial.device).type == "cuda"
 
     def step(self, lr_factor: float, clock: StepClock) -> Tensor:
+        self.num_steps += 1
         batch = self.task.batch("train", self.task.sample(self.generator))
         self.optimizer.set_lr_factor(lr_factor)
         if self.trial.diagnostics:
             self.before = {name: param.detach().clone() for name, param in self.params.items()}
         clock.lap("data")
         loss = self._step_with_closure(batch, clock) if self.optimizer.needs_closure else self._step(batch, clock)
+        self.randomness.end_first_step()
         return loss.detach().reshape(1)
 
     def _step(self, batch: Any, clock: StepClock) -> Tensor:
@@ -111,12 +135,13 @@ class PlainLearner:
         return losses[0]
 
     def _forward(self, batch: Any) -> Tensor:
-        with autocast(self.trial):
+        with autocast(self.trial), self.randomness.of(self.trial.seed, self.num_steps):
             return self.task.loss(self.model, batch)
 
     def _backward(self, loss: Tensor) -> None:
         scale = self.trial.task.loss_scale
-        (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]
+        with self.randomness.refused_in_backward():
+            (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]
 
     def _clip(self) -> None:
         """Clip the norm that the gradients of the unscaled loss have."""
@@ -129,13 +154,15 @@ class PlainLearner:
     @torch.no_grad()
     def evaluate(self, split: str, *, full: bool) -> Mapping[str, Tensor]:
         self.optimizer.set_mode("eval")
-        with autocast(self.trial):
+        self.model.eval()
+        with autocast(self.trial), self.randomness.of(self.trial.seed, 0):
             metrics = self.task.evaluate(self.model, split, full=full)
+        self.model.train()
         self.optimizer.set_mode("train")
         return {name: value.reshape(1) for name, value in metrics.items()}
 
     def diagnose(self) -> Mapping[str, Tensor]:
-        return diagnose(self.optimizer.probes(self.task.param_labels(self.model), self.before))
+        return diagnose(self.optimizer.probes(self.labels, self.before))
 
     def keep(self, positions: Sequence[int]) -> None:
         assert list(positions) == [0], "a single trial either goes on or ends"
@@ -145,15 +172,21 @@ class PlainLearner:
 
     def state(self) -> dict[str, Any]:
         return {
-            "model": self.model.state_dict(),
+            "num_steps": self.num_steps,
+            "params": dict(self.model.named_parameters()),
+            "buffers": dict(self.model.named_buffers()),
             "optimizer": self.optimizer.state(),
             "data": self.generator.get_state(),
             "global": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state(self.trial.device) if self.on_cuda else None,
         }
 
+    @torch.no_grad()
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        self.num_steps = state["num_steps"]
+        for kind, tensors in (("params", self.model.named_parameters()), ("buffers", self.model.named_buffers())):
+            for name, tensor in tensors:
+                tensor.copy_(state[kind][name])
         self.optimizer.restore(state["optimizer"])
         self.generator.set_state(state["data"])
         torch.set_rng_state(state["global"])

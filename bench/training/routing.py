@@ -6,7 +6,7 @@ its `rest` gets all others. Vectors (biases, gains) are never decayed.
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class RoutedOptimizer:
 
     def __init__(self, config: OptimizerConfig, params: Mapping[str, nn.Parameter], labels: Mapping[str, str]) -> None:
         self.needs_closure = config.needs_closure or (config.rest is not None and config.rest.needs_closure)
-        self._views: list[tuple[nn.Parameter, nn.Parameter]] = []
+        self._matrices: list[tuple[nn.Parameter, nn.Parameter]] = []
         self.routes: list[Route] = []
         left = dict(params)
         current: OptimizerConfig | None = config
@@ -56,12 +56,12 @@ class RoutedOptimizer:
         self._base_lrs = [[float(group["lr"]) for group in route.optimizer.param_groups] for route in self.routes]
 
     def _as_matrix(self, param: nn.Parameter) -> nn.Parameter:
-        """A 2-D parameter on the same storage; its gradient is set from the original's before every step."""
+        """A 2-D parameter for the optimizer, a view where memory allows; `_pull` and `_push` stand around a step."""
         if param.ndim <= 2:
             return param
-        view = nn.Parameter(param.detach().view(param.shape[0], -1))
-        self._views.append((param, view))
-        return view
+        matrix = nn.Parameter(param.detach().reshape(param.shape[0], -1))
+        self._matrices.append((param, matrix))
+        return matrix
 
     def set_lr_factor(self, factor: float) -> None:
         """Set every group's lr to `factor` times its configured value."""
@@ -69,18 +69,42 @@ class RoutedOptimizer:
             for group, lr in zip(route.optimizer.param_groups, lrs, strict=True):
                 group["lr"] = lr * factor
 
-    def step(self, closure: Any = None) -> None:
-        for param, view in self._views:
-            view.grad = None if param.grad is None else param.grad.view(view.shape)
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
+        def reevaluate() -> Any:
+            assert closure is not None
+            self._push()
+            loss = closure()
+            self._pull()
+            return loss
+
+        self._pull()
         for route in self.routes:
-            route.optimizer.step(closure) if self.needs_closure else route.optimizer.step()
+            route.optimizer.step(reevaluate) if self.needs_closure else route.optimizer.step()
+        self._push()
 
     def set_mode(self, mode: str) -> None:
         """Tell optimizers that keep two sets of weights (schedule-free) whether they `train` or `eval`."""
+        self._pull()
         for route in self.routes:
             switch = getattr(route.optimizer, mode, None)
             if callable(switch):
                 switch()
+        self._push()
+
+    @torch.no_grad()
+    def _pull(self) -> None:
+        """Give every matrix the gradient of its weight, and the values where it is no view (`channels_last`)."""
+        for param, matrix in self._matrices:
+            matrix.grad = None if param.grad is None else param.grad.reshape(matrix.shape)
+            if param.data_ptr() != matrix.data_ptr():
+                matrix.copy_(param.reshape(matrix.shape))
+
+    @torch.no_grad()
+    def _push(self) -> None:
+        """Give every weight the values of its matrix."""
+        for param, matrix in self._matrices:
+            if param.data_ptr() != matrix.data_ptr():
+                param.copy_(matrix.view(param.shape))
 
     def probes(self, labels: Mapping[str, str], before: Mapping[str, Tensor]) -> Iterator[Probe]:
         """Every parameter around the last step, from `before` to now, as an ensemble of one."""
