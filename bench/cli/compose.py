@@ -8,7 +8,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 OmegaConf.register_new_resolver("class_name", lambda path: path.rpartition(".")[2].lower(), replace=True)
-GROUPS = ("optimizer", "task", "schedule", "sweep", "tracker", "experiment")
+GROUPS = ("optimizer", "task", "schedule", "sweep", "tracker", "experiment", "suite")
 
 
 def find_conf_dir() -> Path:
