@@ -22,7 +22,7 @@ def compose_plan(*overrides: str) -> Plan:
 def describe_machine(device: str) -> str:
     """The line above a table: what measured it, and when."""
     machine = describe_environment(device)
-    return f"torch {machine['torch']}, {machine['device_name']}, {machine['num_threads']} threads, {machine['time']}"
+    return f"torch {machine.torch}, {machine.device_name}, {machine.num_threads} threads, {machine.time}"
 
 
 def publish(lines: Sequence[str], out: Path | None) -> None:
