@@ -1,3 +1,23 @@
-"""The harness: config, trials, packs, training and storage of optimizer benchmarks."""
+"""fairstep: does this optimizer really beat a well-tuned AdamW?
+
+A notebook needs `bench.plan`, `bench.train`, `bench.load_runs`, `bench.analyse` and `bench.plot`; `help` tells of each.
+They are imported at their first use, so that `import bench` costs nothing.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["analyse", "load_runs", "plan", "plot", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "plot":
+        return importlib.import_module("bench.plot")
+    if name in __all__:
+        return getattr(importlib.import_module("bench.api"), name)
+    raise AttributeError(f"module 'bench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

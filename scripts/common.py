@@ -3,20 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-
-from bench.cli.compose import find_conf_dir
+from bench.cli.compose import compose, resolve
 from bench.jobs.plan import Plan, make_plan
 from bench.runs.environment import describe_environment
 
 
 def compose_plan(*overrides: str) -> Plan:
     """The checked plan of `python -m bench` with these overrides, untracked."""
-    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-        mapping = OmegaConf.to_container(compose("config", ["tracker=none", *overrides]), resolve=True)
-    assert isinstance(mapping, dict)
-    return make_plan({str(key): value for key, value in mapping.items()})
+    return make_plan(resolve(compose(["tracker=none", *overrides])))
 
 
 def describe_machine(device: str) -> str:

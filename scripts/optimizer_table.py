@@ -20,7 +20,7 @@ from typing import Any
 from common import compose_plan
 from omegaconf import OmegaConf
 
-from bench.cli.compose import find_conf_dir
+from bench.cli.folders import find_conf_dir
 from bench.jobs.packing import Pack
 from bench.jobs.runner import PackRunner, Run
 from bench.training.interrupt import StopSignal

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -13,8 +12,9 @@ from rich.console import Console
 from bench.check.subject import Subject
 from bench.check.suite import FAIL, make_table, run_checks
 from bench.cli.arguments import admit_own_files
-from bench.cli.compose import config_dirs, find_conf_dir
+from bench.cli.compose import compose
 from bench.cli.explain import check_choices, explain, failed_to_compose
+from bench.cli.folders import own_dirs
 from bench.config.schema import MAX_TRIAL_VALUES, OptimizerConfig, parse_optimizer
 from bench.config.section import check_plain
 from bench.errors import ConfigError, one_line
@@ -28,12 +28,9 @@ Exit code 0: nothing failed; 1: a check failed; 2: a mistake on this line.
 """
 
 
-def compose_optimizer(overrides: Sequence[str], own_dirs: Sequence[Path]) -> OptimizerConfig:
+def compose_optimizer(overrides: Sequence[str], folders: Sequence[Path]) -> OptimizerConfig:
     """The optimizer that the command line asks for. Raises ConfigError, HydraException or OmegaConfBaseException."""
-    search_path = ",".join(f"file://{folder.resolve()}" for folder in own_dirs)
-    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-        config = compose("config", [*overrides, f"hydra.searchpath=[{search_path}]"])
-    mapping = OmegaConf.to_container(config.optimizer, resolve=True)
+    mapping = OmegaConf.to_container(compose(overrides, folders).optimizer, resolve=True)
     check_plain({"optimizer": mapping}, MAX_TRIAL_VALUES)
     return parse_optimizer(mapping)
 
@@ -54,7 +51,7 @@ def main(args: Sequence[str]) -> int:
         admit_own_files(Path.cwd())
         overrides = [arg for arg in args if arg.partition("=")[0].split(".")[0].lstrip("+~") == "optimizer"]
         check_choices(args)
-        config = compose_optimizer(overrides, config_dirs(args)[:-1])
+        config = compose_optimizer(overrides, own_dirs(args))
         subject = make_subject(config)
     except Exception as error:
         if not (isinstance(error, ConfigError | HydraException | OmegaConfBaseException) or failed_to_compose(error)):

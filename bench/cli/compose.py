@@ -1,42 +1,34 @@
-"""Finding folders of configuration, and composing one with Hydra where Hydra itself could not."""
+"""Composing the configuration with Hydra outside of its own command line."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
+import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from bench.cli.folders import find_conf_dir
+
 OmegaConf.register_new_resolver("class_name", lambda path: path.rpartition(".")[2].lower(), replace=True)
-GROUPS = ("optimizer", "task", "schedule", "sweep", "tracker", "experiment", "suite")
 
 
-def find_conf_dir() -> Path:
-    """The shipped `conf/`: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).resolve().parents[1]
-    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
+def compose(overrides: Sequence[str], own_dirs: Sequence[Path] = ()) -> DictConfig:
+    """The configuration that these overrides make.
+
+    Args:
+        overrides: as on the command line, without options.
+        own_dirs: folders of configuration that go before the shipped one.
+
+    Raises:
+        HydraException, OmegaConfBaseException: a mistake in an override or in a yaml file.
+    """
+    search_path = ",".join(f"file://{folder.resolve()}" for folder in own_dirs)
+    with hydra.initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
+        return hydra.compose("config", [*overrides, f"hydra.searchpath=[{search_path}]"])
 
 
-def config_dirs(args: Sequence[str]) -> list[Path]:
-    """Folders of configuration: the user's own, from `--config-dir`, before the shipped one."""
-    own = [Path(value) for flag, value in _flag_values(args) if flag in ("--config-dir", "-cd")]
-    return [*own, find_conf_dir()]
-
-
-def _flag_values(args: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for position, arg in enumerate(args):
-        flag, equals, value = arg.partition("=")
-        if arg.startswith("-"):
-            yield flag, value if equals else (args[position + 1] if position + 1 < len(args) else "")
-
-
-def _compose_groups(args: Sequence[str]) -> DictConfig:
-    """The configuration that the group choices among `args` make, without any other override."""
-    choices = [arg.partition("=") for arg in args if arg.partition("=")[0].lstrip("+") in GROUPS]
-    overrides = [f"{name}={value.split(',')[0]}" for name, _, value in choices]
-    own = [f"file://{folder.resolve()}" for folder in config_dirs(args)[:-1]]
-    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-        try:
-            return compose("config", [*overrides, f"hydra.searchpath=[{','.join(own)}]"])
-        except HydraException:
-            return compose("config")
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """The plain values of a configuration. Raises OmegaConfBaseException for one that is missing."""
+    mapping = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(mapping, dict)
+    return {str(key): value for key, value in mapping.items()}

@@ -10,7 +10,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
-from bench.cli.compose import GROUPS, config_dirs
+from bench.cli.folders import GROUPS, config_dirs
 from bench.cli.help import group_members
 from bench.cli.hints import explain_missing_key
 from bench.errors import ConfigError, did_you_mean, shorten

@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.cli.compose import GROUPS, config_dirs, find_conf_dir
+from bench.cli.folders import GROUPS, config_dirs, find_conf_dir
+
+COMMANDS = ("report", "check", "verify")  # each is `python -m bench.COMMAND` too
 
 USAGE = """\
 Does this optimizer really beat a well-tuned AdamW?

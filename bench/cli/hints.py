@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from bench.cli.compose import GROUPS, _compose_groups
+from bench.cli.compose import compose
+from bench.cli.folders import GROUPS, own_dirs
 from bench.cli.help import group_members
 from bench.config.targets import accepts, locate, signature_text
 from bench.errors import ConfigError, UnknownKeyError
@@ -34,6 +36,15 @@ def explain_missing_key(key: str, args: Sequence[str]) -> ConfigError:
     if last not in names and (better := next(_better_places(key, value, config, args), None)):
         return ConfigError(key, value, f"no such key, did you mean {better}?")
     return UnknownKeyError(key, value, names)
+
+
+def _compose_groups(args: Sequence[str]) -> DictConfig:
+    """The configuration that the group choices among `args` make, without any other override."""
+    choices = [arg.partition("=") for arg in args if arg.partition("=")[0].lstrip("+") in GROUPS]
+    try:
+        return compose([f"{name}={value.split(',')[0]}" for name, _, value in choices], own_dirs(args))
+    except HydraException:
+        return compose([])
 
 
 def _better_places(key: str, value: str, config: DictConfig, args: Sequence[str]) -> Iterator[str]:

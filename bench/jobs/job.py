@@ -35,7 +35,7 @@ def run_job(mapping: Mapping[str, Any]) -> float:
     if plan.session.dry_run:
         print_whole_plan(plan)
         return math.nan
-    return objective_of(train_plan(plan))
+    return objective_of(train_plan(plan, tell=True))
 
 
 def print_whole_plan(plan: Plan) -> None:
@@ -48,17 +48,30 @@ def print_whole_plan(plan: Plan) -> None:
         stage = stage.follow(runs)
 
 
-def train_plan(plan: Plan) -> list[Run]:
-    """Train one stage after the other, each on what the ones before have shown; the runs of all of them."""
+def train_plan(plan: Plan, *, tell: bool) -> list[Run]:
+    """Train one stage after the other, each on what the ones before have shown.
+
+    Args:
+        plan: what to train.
+        tell: whether to print every stage and the tables that end them.
+
+    Returns:
+        The runs of all stages, trained now or stored before.
+
+    Raises:
+        StoreError: the results folder cannot be written.
+        JobFailedError: a trial failed; the others are stored.
+        SystemExit: stopped by a signal, with the conventional code.
+    """
     Store(plan.session.results_dir).check_writable()
     stage: Plan | None = plan
     runs: list[Run] = []
     while stage is not None:
-        if stage.absent or len(stage.trials) > 1:
+        if tell and (stage.absent or len(stage.trials) > 1):
             print_plan(stage)
         runs += _train_stage(stage)
         following = stage.follow(runs)
-        if following is None or following.stage == "fresh":
+        if tell and (following is None or following.stage == "fresh"):
             print_summary(stage, [run for run in runs if (run.stage == "fresh") == (stage.stage == "fresh")])
         stage = following
     return runs

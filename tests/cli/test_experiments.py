@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from bench.cli.compose import find_conf_dir
+from bench.cli.compose import compose, resolve
+from bench.cli.folders import find_conf_dir
 from bench.config.schema import TrialConfig, parse_trial, split_mapping
 from bench.training.components import build_schedule
 from bench.training.routing import check_optimizer
@@ -15,10 +14,7 @@ EXPERIMENTS = sorted(path.stem for path in (find_conf_dir() / "experiment").glob
 
 
 def compose_trial(*overrides: str) -> TrialConfig:
-    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-        mapping = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
-    assert isinstance(mapping, dict)
-    trial, _ = split_mapping({str(key): value for key, value in mapping.items()})
+    trial, _ = split_mapping(resolve(compose(overrides)))
     return parse_trial(trial)
 
 

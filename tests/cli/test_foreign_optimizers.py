@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from bench.cli.compose import find_conf_dir
+from bench.cli.compose import compose, resolve
+from bench.cli.folders import find_conf_dir
 from bench.jobs.job import run_job
 
 CONFIGS = {
@@ -36,10 +35,7 @@ def test_foreign_optimizer_halves_the_loss_of_mlp_in_100_steps(name: str, tmp_pa
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed: the extra `integrations`")
     overrides = [f"optimizer={name}", "task=mlp", "task.steps=100", "tracker=none", f"results_dir={tmp_path}"]
-    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-        mapping = OmegaConf.to_container(compose("config", overrides), resolve=True)
-    assert isinstance(mapping, dict)
-    run_job({str(key): value for key, value in mapping.items()})
+    run_job(resolve(compose(overrides)))
     (file,) = tmp_path.rglob("run.json")
     summary = json.loads(file.read_text())["summary"]
     assert summary["final_val_loss"] < summary["initial_val_loss"] / 2

@@ -4,13 +4,11 @@ import os
 from functools import cache
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench.cli.compose import find_conf_dir
+from bench.cli.compose import compose, resolve
 from bench.cli.explain import check_choices, explain, failed_to_compose
 from bench.errors import ConfigError, one_line
 from bench.jobs.plan import make_plan
@@ -29,10 +27,7 @@ FORMS = ["linspace", "logspace", "range", "choice", "geomspace"]
 
 
 def compose_mapping(overrides: list[str]) -> dict[str, Any]:
-    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-        container = OmegaConf.to_container(compose("config", [*FIXED, *overrides]), resolve=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    return resolve(compose([*FIXED, *overrides]))
 
 
 @cache

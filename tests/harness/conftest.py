@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from bench.cli.compose import find_conf_dir
+from bench.cli.compose import compose, resolve
 from bench.jobs.plan import Plan, make_plan
 
 SMALL = {
@@ -41,14 +39,8 @@ def small(tmp_path: Path) -> Callable[[str], list[str]]:
 def mapping(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """`mapping("optimizer=adam", ...)` is the resolved configuration, with results below a temporary folder."""
 
-    def resolve(*overrides: str) -> dict[str, Any]:
-        defaults = ["tracker=none", "device=cpu", f"results_dir={tmp_path / 'results'}"]
-        with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-            container = OmegaConf.to_container(compose("config", [*defaults, *overrides]), resolve=True)
-        assert isinstance(container, dict)
-        return {str(key): value for key, value in container.items()}
-
-    return resolve
+    defaults = ["tracker=none", "device=cpu", f"results_dir={tmp_path / 'results'}"]
+    return lambda *overrides: resolve(compose([*defaults, *overrides]))
 
 
 @pytest.fixture

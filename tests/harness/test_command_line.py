@@ -13,8 +13,9 @@ import pytest
 import torch
 
 import bench
-from bench.__main__ import COMMANDS, main
-from bench.cli.compose import GROUPS, find_conf_dir
+from bench.__main__ import main
+from bench.cli.folders import GROUPS, find_conf_dir
+from bench.cli.help import COMMANDS
 
 Small = Callable[[str], list[str]]
 MISTAKES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.cli.compose import find_conf_dir
+from bench.cli.folders import find_conf_dir
 from bench.jobs.plan import Plan
 from bench.runs.schema import Summary
 from bench.training.interrupt import StopSignal

@@ -23,6 +23,8 @@ FLOORS = {
     "bench.report": 6,
     "bench.verify": 6,
     "bench.cli": 7,
+    "bench.plot": 7,
+    "bench.api": 8,
     "bench.check": 8,
     "bench.__main__": 8,
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.compose import GROUPS
+from bench.cli.folders import GROUPS
 
 ROOT = Path(__file__).parents[2]
 Bench = Callable[..., subprocess.CompletedProcess[str]]
