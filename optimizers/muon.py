@@ -92,17 +92,23 @@ def matrix_scale(matrix: Tensor, scale_mode: str) -> float:
     return math.sqrt(max(1.0, ratio) if scale_mode == "shape_scaling" else ratio)
 
 
+def check_newton_schulz(group: dict[str, Any]) -> None:
+    """Raises ValueError for what `orthogonalize` cannot take."""
+    check_choice("fp32_matmul_prec", group["fp32_matmul_prec"], MATMUL_PRECISIONS)
+    check_choice("coefficient_type", group["coefficient_type"], BUILT_IN_TYPES)
+    check_coefficients(check_count("num_ns_steps", group["num_ns_steps"]), group["coefficient_type"])
+
+
 class MatrixOptimizer(RuleOptimizer):
     """Base of the Muon family: checks their common hyperparameters and takes two-dimensional parameters only."""
 
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
+        check_newton_schulz(group)
         group["momentum"] = check_fraction("momentum", group["momentum"])
-        check_choice("fp32_matmul_prec", group["fp32_matmul_prec"], MATMUL_PRECISIONS)
-        check_choice("scale_mode", group["scale_mode"], SCALE_MODES)
-        check_choice("coefficient_type", group["coefficient_type"], BUILT_IN_TYPES)
-        check_coefficients(check_count("num_ns_steps", group["num_ns_steps"]), group["coefficient_type"])
-        group["extra_scale_factor"] = check_at_least("extra_scale_factor", group["extra_scale_factor"], 0)
+        if "scale_mode" in group:
+            check_choice("scale_mode", group["scale_mode"], SCALE_MODES)
+            group["extra_scale_factor"] = check_at_least("extra_scale_factor", group["extra_scale_factor"], 0)
 
     def check_param(self, param: Tensor, group: dict[str, Any]) -> None:
         super().check_param(param, group)

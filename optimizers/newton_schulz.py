@@ -102,16 +102,12 @@ def newton_schulz(
     return factor
 
 
-def power_of_two(x: Tensor) -> Tensor:
-    """The largest power of two that is not above a matrix's largest absolute entry, 1 for a zero matrix.
+def power_of_two(x: Tensor, dim: tuple[int, ...] = (-2, -1)) -> Tensor:
+    """The largest power of two that is not above the largest absolute entry over `dim`, 1 where all are zero.
 
-    Args:
-        x: `[..., M, N]`.
-
-    Returns:
-        `[..., 1, 1]`, to divide by: that is exact.
+    To divide by it is exact. The result keeps the axes of `x`, those of `dim` with a length of 1.
     """
-    largest = torch.linalg.vector_norm(x, math.inf, dim=(-2, -1), keepdim=True)
+    largest = torch.linalg.vector_norm(x, math.inf, dim=dim, keepdim=True)
     mantissa, _ = torch.frexp(largest.to(torch.promote_types(x.dtype, torch.float32)))  # in [0.5, 1)
     return torch.where(largest == 0, 1.0, largest / (2 * mantissa)).to(x.dtype)
 

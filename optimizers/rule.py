@@ -6,14 +6,14 @@ where a rule is element-wise and under `torch.vmap` elsewhere.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-Layout: TypeAlias = Literal["flat", "stack", "single"]
+Layout: TypeAlias = Literal["flat", "stack", "single", "whole"]
 Scalar: TypeAlias = float | Tensor
 Betas: TypeAlias = tuple[Scalar, ...]
 
@@ -32,13 +32,17 @@ class Rule:
         init_state: maps a parameter to its state tensors by name, in the order in which `update` takes them.
         layout: how tensors may share one call of `update`. `flat`: joined end to end or cut anywhere (element-wise
             rules). `stack`: those of one shape along new leading axes (rules over the last two axes). `single`: alone.
+            `whole`: all of a model's, over all parameter groups, end to end in one call (rules with a statistic of the
+            whole model). Its groups are one, see `merge_groups`.
         decays: whether weight decay applies.
+        shared_state: the names of state tensors that a whole model has once, not per entry of its parameters.
     """
 
     update: Callable[..., Tensor]
     init_state: Callable[[Tensor], dict[str, Tensor]]
     layout: Layout
     decays: bool = True
+    shared_state: tuple[str, ...] = ()
     hyperparameters: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +87,27 @@ def apply_rule(
         param.sub_(update.mul_(cast(lr, update)))  # alpha takes no tensor
     else:
         param.sub_(update, alpha=lr)
+
+
+def merge_groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Parameter groups as one, for the layout `whole`.
+
+    Numbers in which the groups differ become vectors with an entry for every entry of the joined parameters.
+
+    Raises:
+        ValueError: the groups differ in something that is no single number.
+    """
+    merged: dict[str, Any] = {"params": [param for group in groups for param in group["params"]]}
+    for name in groups[0].keys() - {"params"}:
+        values = [group[name] for group in groups]
+        if all(value == values[0] for value in values):
+            merged[name] = values[0]
+        elif all(isinstance(value, float) for value in values):
+            pairs = [(param, group[name]) for group in groups for param in group["params"]]
+            merged[name] = torch.cat([torch.full_like(param, value).reshape(-1) for param, value in pairs])
+        else:
+            raise ValueError(f"{name}={values!r}: expected the same value in every parameter group")
+    return merged
 
 
 def cast(number: Scalar, tensor: Tensor) -> Scalar:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.rule import WEIGHT_DECAY_METHODS, Rule, apply_rule, check_at_least, check_choice
+from optimizers.rule import WEIGHT_DECAY_METHODS, Rule, apply_rule, check_at_least, check_choice, merge_groups
 
 PIECE_SIZE = 2**18  # 1 MiB in float32: of 2^13 to 2^22 the fastest, for one thread as for two
 ACCELERATOR_PIECE_SIZE = 2**24  # there a kernel's launch costs more than a miss of the cache
@@ -84,10 +84,20 @@ class RuleOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for index, group in enumerate(self.param_groups):
+        for index, group in enumerate(self._groups()):
             for bucket in self._buckets_of(index, group):
                 bucket.step(group)
         return loss
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The parameter groups; as one of all parameters with a gradient where a rule takes the whole model."""
+        groups = self.param_groups
+        if getattr(self, "rule", None) is None or self.rule.layout != "whole":
+            return groups
+        moving = [{**group, "params": [p for p in group["params"] if p.grad is not None]} for group in groups]
+        return (
+            [merge_groups([group for group in moving if group["params"]])] if any(g["params"] for g in moving) else []
+        )
 
     def _buckets_of(self, index: int, group: dict[str, Any]) -> list["_Bucket"]:
         params = [param for param in group["params"] if param.grad is not None]
@@ -106,15 +116,17 @@ class RuleOptimizer(torch.optim.Optimizer):
             rule = self.rule_for(param, group)
             if rule not in rules:
                 rules.append(rule)
+            is_whole = rule.layout == "whole"
             large = param.numel() >= _piece_size(param) or rule.layout == "single" or not param.is_contiguous()
             shape = tuple(param.shape) if rule.layout == "stack" else ()
-            alone = id(param) if large else 0
-            step = self.state[param].get("step", 0)
+            alone = id(param) if large and not is_whole else 0
+            step = 0 if is_whole else self.state[param].get("step", 0)
             return rules.index(rule), step, str(param.dtype), str(param.device), shape, alone
 
         for key, members in groupby(sorted(params, key=sort_key), key=sort_key):
-            for joined in _cut_into_pieces(list(members)):
-                yield _Bucket(rules[key[0]], joined, [self.state[param] for param in joined])
+            rule, joined = rules[key[0]], list(members)
+            for piece in [joined] if rule.layout == "whole" else _cut_into_pieces(joined):
+                yield _Bucket(rule, piece, [self.state[param] for param in piece])
 
 
 def _piece_size(tensor: Tensor) -> int:
@@ -140,15 +152,26 @@ class _Bucket:
             if not state:
                 state.update({"step": 0, **rule.init_state(param)})
         self.names = [name for name in states[0] if name != "step"]
+        self._share()
         self.joined = len(params) > 1
         if self.joined:
             self._join()
+
+    def _share(self) -> None:
+        """Of a whole model's state, the count and the numbers that it has once are those of its oldest parameter."""
+        if self.rule.layout == "whole":
+            oldest = max(self.states, key=lambda state: int(state["step"]))
+            for state in self.states:
+                state.update({name: oldest[name] for name in ("step", *self.rule.shared_state)})
 
     def _join(self) -> None:
         self.param, self.param_views = _join(self.rule, self.params)
         self.grad, self.grad_views = _join(self.rule, self.params)
         self.state = []
         for name in self.names:
+            if name in self.rule.shared_state:
+                self.state.append(self.states[0][name])
+                continue
             buffer, views = _join(self.rule, [state[name] for state in self.states])
             for state, view in zip(self.states, views, strict=True):
                 state[name] = view

@@ -17,7 +17,8 @@ WIDTHS = {"lr": 3, "rest.lr": 3, "weight_decay": 3, "eps": 8}  # decades
 FIRST_MOMENT = (0.8, 0.99)
 SECOND_MOMENT = (0.9, 0.999)
 OURS = {"adam", "adamw", "madam", "ademamix", "sim_ademamix", "laprop", "lion", "signum", "qhadamw"}
-OURS |= {"muon", "adamuon", "normuon", "namo", "deepmd_adamuon"}
+OURS |= {"muon", "adamuon", "normuon", "namo", "deepmd_adamuon", "soap", "scion", "polargrad", "adopt", "mars"}
+OURS |= {"prodigy", "lamb"}
 TORCHS = {"sgd", "nadam", "radam", "rmsprop", "adafactor"}
 
 
@@ -45,7 +46,7 @@ def test_first_line_describes_it_and_every_hyperparameter_is_commented(file):
     first, *lines = file.read_text().splitlines()
     assert first.startswith("# ")
     options = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    options = [line for line in options if line.split(":")[0] not in (*HARNESS_KEYS - {"labels"}, "  _target_")]
+    options = [line for line in options if line.split(":")[0].strip() not in {*HARNESS_KEYS - {"labels"}, "_target_"}]
     space = options.index(next(line for line in lines if line.startswith("  lr: {low")))
     assert [line for line in options[:space] if " # " not in line] == []
 
