@@ -1,6 +1,5 @@
 """Prodigy, AdamW that estimates its step size. Mishchenko and Defazio 2024, arXiv 2306.06101, algorithm 4."""
 
-import math
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ NUMBERS = ("distance", "largest", "numerator")  # of the state, those of the who
 def calculate_prodigy_update(
     grad: Tensor,
     exp_avg: Tensor,
-    exp_avg_sq: Tensor,
+    exp_avg_sq_scaled: Tensor,
     grad_sum: Tensor,
     displacement: Tensor,
     distance: Tensor,
@@ -41,7 +40,7 @@ def calculate_prodigy_update(
     weight_decay: Scalar,
     d0: Scalar,
     d_coef: Scalar,
-    growth_rate: Scalar,
+    growth_rate: Scalar | None,
     correct_bias: bool,
     safeguard_warmup: bool,
     step: int | Tensor,
@@ -65,7 +64,7 @@ def calculate_prodigy_update(
     Args:
         grad: gradient `[P]`; left unchanged.
         exp_avg: first moment m, `[P]`; changed in place, like all that follow.
-        exp_avg_sq: second moment v, `[P]`.
+        exp_avg_sq_scaled: second moment v of d g, `[P]`.
         grad_sum: s, `[P]`.
         displacement: p_0 - p, `[P]`, summed from the steps: early on, a difference of weights would be rounding alone.
         distance: d, one number; 0 before the first step, which begins with d0.
@@ -78,7 +77,7 @@ def calculate_prodigy_update(
         weight_decay: decay coefficient lambda, decoupled and in proportion to the estimate.
         d0: the estimate at the beginning.
         d_coef: factor c on the estimate.
-        growth_rate: the estimate grows by at most this factor per step.
+        growth_rate: the estimate grows by at most this factor per step; None for no bound.
         correct_bias: multiply the step by sqrt(1 - beta2^t) / (1 - beta1^t).
         safeguard_warmup: keep the learning rate of a warm-up out of s.
         step: 1-based step count t.
@@ -95,7 +94,7 @@ def calculate_prodigy_update(
     correction1, correction2 = bias_correction(beta1, step, correct_bias), bias_correction(beta2, step, correct_bias)
     size = cast(correction2**0.5 / correction1, grad) * d
     ema_(exp_avg, grad * d, beta1)
-    ema_(exp_avg_sq, (grad * d).square(), beta2)
+    ema_(exp_avg_sq_scaled, (grad * d).square(), beta2)
 
     moving, rate = cast(1.0 * (lr > 0), grad), cast(lr, grad)
     share = d / cast(d0, grad)
@@ -105,10 +104,12 @@ def calculate_prodigy_update(
     total = (grad_sum.abs() * moving).sum()
     estimate = torch.where(total > 0, cast(d_coef, grad) * numerator / total, d)
     largest.copy_(torch.maximum(largest, estimate))
-    base = torch.where(d == cast(d0, grad), torch.maximum(d, estimate), d)
-    distance.copy_(torch.minimum(largest, base * cast(growth_rate, grad)))
+    bound = largest
+    if growth_rate is not None:
+        bound = torch.where(d == cast(d0, grad), torch.maximum(d, estimate), d) * cast(growth_rate, grad)
+    distance.copy_(torch.minimum(largest, bound))
 
-    update = exp_avg / exp_avg_sq.sqrt().add_(distance * cast(eps, grad))
+    update = exp_avg / exp_avg_sq_scaled.sqrt().add_(distance * cast(eps, grad))
     update.add_(param * cast(weight_decay, grad)).mul_(size)
     displacement.add_(rate * update)
     return update
@@ -117,7 +118,7 @@ def calculate_prodigy_update(
 def init_state(param: Tensor) -> dict[str, Tensor]:
     """The buffers of the joined parameters, in the order in which `calculate_prodigy_update` takes them."""
     return {
-        **zeros_state("exp_avg", "exp_avg_sq", "grad_sum", "displacement")(param),
+        **zeros_state("exp_avg", "exp_avg_sq_scaled", "grad_sum", "displacement")(param),
         **{name: param.new_zeros(()) for name in NUMBERS},
     }
 
@@ -134,7 +135,7 @@ class Prodigy(RuleOptimizer):
         weight_decay: decay coefficient, decoupled; like the step it is multiplied by the estimate.
         d0: the estimate at the beginning, smaller than any good step size.
         d_coef: factor on the estimate.
-        growth_rate: the estimate grows by at most this factor per step, at least 1.
+        growth_rate: the estimate grows by at most this factor per step, at least 1; None for no bound.
         correct_bias: multiply the step by sqrt(1 - beta2^t) / (1 - beta1^t).
         safeguard_warmup: keep the learning rate of a warm-up out of the estimate's denominator.
 
@@ -155,7 +156,7 @@ class Prodigy(RuleOptimizer):
         *,
         d0: float = 1e-6,
         d_coef: float = 1.0,
-        growth_rate: float = math.inf,
+        growth_rate: float | None = None,
         correct_bias: bool = False,
         safeguard_warmup: bool = False,
     ) -> None:
@@ -183,6 +184,5 @@ class Prodigy(RuleOptimizer):
             group[name] = check_at_least(name, group[name], 0)
         if check_at_least("d0", group["d0"], 0) == 0:
             raise ValueError("d0=0: expected a number above 0")
-        if not isinstance(group["growth_rate"], int | float) or not group["growth_rate"] >= 1:
-            raise ValueError(f"growth_rate={group['growth_rate']!r}: expected a number of at least 1, or inf")
-        group["growth_rate"] = float(group["growth_rate"])
+        if group["growth_rate"] is not None:
+            group["growth_rate"] = check_at_least("growth_rate", group["growth_rate"], 1)

@@ -84,20 +84,22 @@ class RuleOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for index, group in enumerate(self._groups()):
+        groups = self.param_groups
+        if self._takes_the_whole():
+            moving = ({**group, "params": [p for p in group["params"] if p.grad is not None]} for group in groups)
+            groups = [merge_groups(kept)] if (kept := [group for group in moving if group["params"]]) else []
+        for index, group in enumerate(groups):
             for bucket in self._buckets_of(index, group):
                 bucket.step(group)
         return loss
 
-    def _groups(self) -> list[dict[str, Any]]:
-        """The parameter groups; as one of all parameters with a gradient where a rule takes the whole model."""
-        groups = self.param_groups
-        if getattr(self, "rule", None) is None or self.rule.layout != "whole":
-            return groups
-        moving = [{**group, "params": [p for p in group["params"] if p.grad is not None]} for group in groups]
-        return (
-            [merge_groups([group for group in moving if group["params"]])] if any(g["params"] for g in moving) else []
-        )
+    def rule_groups(self) -> list[dict[str, Any]]:
+        """The parameter groups as the rules see them: one where a rule takes the whole model."""
+        return [merge_groups(self.param_groups)] if self._takes_the_whole() else self.param_groups
+
+    def _takes_the_whole(self) -> bool:
+        rule = getattr(self, "rule", None)  # some classes have several, by parameter
+        return rule is not None and rule.layout == "whole"
 
     def _buckets_of(self, index: int, group: dict[str, Any]) -> list["_Bucket"]:
         params = [param for param in group["params"] if param.grad is not None]

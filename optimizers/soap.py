@@ -23,6 +23,8 @@ from optimizers.rule import (
 )
 from optimizers.rule_optimizer import RuleOptimizer
 
+NULL = 1e-6  # an eigenvalue below this part of the largest is 0
+
 
 def calculate_soap_update(
     grad: Tensor,
@@ -99,16 +101,25 @@ def _rotate(matrix: Tensor, left: Tensor, right: Tensor) -> Tensor:
 
 
 def _eigenvectors(gram: Tensor) -> Tensor:
-    """By descending eigenvalue; the identity for what is not finite, which `eigh` would refuse for a whole stack."""
+    """Of a symmetric matrix; the identity for one that is not finite, which `eigh` would refuse for a whole stack.
+
+    Within a null space, eigenvectors are rounding's choice. There those of a fixed diagonal are taken instead.
+    """
     finite = gram.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    vectors: Tensor = torch.linalg.eigh(torch.where(finite, gram, identity)).eigenvectors
-    return vectors.flip(-1)
+    diagonal = torch.linspace(1, 2, gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    gram = torch.where(finite, gram, diagonal.diag())
+    values, vectors = torch.linalg.eigh(gram)
+    top = values[..., -1:]
+    null = vectors * (values <= NULL * top)[..., None, :]
+    split = null @ (null.mT @ (diagonal[:, None] * null)) @ null.mT
+    separated: Tensor = torch.linalg.eigh(gram / torch.where(top > 0, top, 1.0)[..., None] + split).eigenvectors
+    return separated
 
 
 def _refresh(gram: Tensor, basis: Tensor, exp_avg_sq: Tensor, axis: int) -> None:
     """One QR step of power iteration in place; the second moment's entries along `axis` follow their eigenvectors."""
-    product = gram @ basis
+    shift = NULL * gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]  # keeps a basis of the null space
+    product = gram @ basis + shift * basis
     order = (basis * product).sum(-2).argsort(dim=-1, descending=True)
     along = order[..., :, None] if axis == -2 else order[..., None, :]
     exp_avg_sq.copy_(torch.take_along_dim(exp_avg_sq, along.expand(exp_avg_sq.shape), axis))

@@ -22,6 +22,7 @@ class Rule(Protocol):
     """What the harness asks of an update rule: see `optimizers.rule.Rule`."""
 
     layout: str
+    shared_state: Sequence[str]
     init_state: Callable[[Tensor], Mapping[str, Tensor]]
 
 
@@ -140,18 +141,23 @@ class _Bucket:
         self.state_names = list(rule.init_state(values[0][0]))
         states = [[list(rule.init_state(param).values()) for param in own] for own in values]
         self.param = self._join(values)
-        self.state = [self._join([[s[i] for s in own] for own in states]) for i in range(len(states[0][0]))]
+        self.state = [
+            self._join_state(name, [[s[i] for s in own] for own in states]) for i, name in enumerate(self.state_names)
+        ]
         self.options, self.numbers = _stack_hyperparameters(groups, self.param.device)
         self.last_lr = self.numbers["lr"]
         self._make_leaves()
 
     def _join(self, tensors: Sequence[Sequence[Tensor]]) -> Tensor:
         """One buffer [K, ...] of the rule's layout from K lists of tensors."""
-        if self.rule.layout == "flat":
+        if self.rule.layout in ("flat", "whole"):
             return torch.stack([torch.cat([tensor.reshape(-1) for tensor in own]) for own in tensors])
         if self.rule.layout == "stack":
             return torch.stack([torch.stack(list(own)) for own in tensors])
         return torch.stack([own[0] for own in tensors])
+
+    def _join_state(self, name: str, tensors: Sequence[Sequence[Tensor]]) -> Tensor:
+        return torch.stack([own[0] for own in tensors]) if name in self.rule.shared_state else self._join(tensors)
 
     def _make_leaves(self) -> None:
         """Views of the buffers in the model's shapes."""
@@ -176,7 +182,7 @@ class _Bucket:
 
     def _pieces(self, buffer: Tensor) -> Sequence[Tensor]:
         """The part of each parameter, in the shape in which the rule sees it."""
-        if self.rule.layout == "flat":
+        if self.rule.layout in ("flat", "whole"):
             return torch.split(buffer, [shape.numel() for shape in self.shapes.values()], dim=1)
         return buffer.unbind(dim=1) if self.rule.layout == "stack" else [buffer]
 
@@ -191,10 +197,16 @@ class _Bucket:
         part = copy(self)
         names = list(self.shapes)
         part.shapes = {names[index]: self.shapes[names[index]] for index in positions}
-        join = torch.cat if self.rule.layout == "flat" else torch.stack
-        part.param, *part.state = (
-            join([self._pieces(buffer)[index] for index in positions], dim=1) for buffer in (self.param, *self.state)
-        )
+        join = torch.cat if self.rule.layout in ("flat", "whole") else torch.stack
+
+        def take(buffer: Tensor) -> Tensor:
+            return join([self._pieces(buffer)[index] for index in positions], dim=1)
+
+        named_state = zip(self.state_names, self.state, strict=True)
+        part.param = take(self.param)
+        part.state = [state.clone() if name in self.rule.shared_state else take(state) for name, state in named_state]
+        by_entry = {name: take(value) for name, value in self.numbers.items() if _is_by_entry(value)}
+        part.numbers = {**self.numbers, **by_entry}
         part._make_leaves()
         return part
 
@@ -223,10 +235,10 @@ class _Bucket:
 def _lay_out(optimizers: Sequence[RoutedOptimizer], params: Sequence[Params]) -> Iterator[_Bucket]:
     """Buckets of parameters with the same optimizer, group and rule, and for stacks the same shape."""
     for position, route in enumerate(optimizers[0].routes):
-        routes = [optimizer.routes[position] for optimizer in optimizers]
         optimizer: Any = route.optimizer
-        for number, group in enumerate(optimizer.param_groups):
-            groups = [own.optimizer.param_groups[number] for own in routes]
+        twins: list[Any] = [other.routes[position].optimizer for other in optimizers]
+        for groups in zip(*(twin.rule_groups() for twin in twins), strict=True):
+            group = groups[0]
             rules: list[Rule] = []
 
             def sort_key(index: int, group: Any = group, optimizer: Any = optimizer, rules: Any = rules) -> Any:
@@ -255,7 +267,10 @@ def _stack_hyperparameters(
     numbers: dict[str, Any] = {}
     for name in groups[0].keys() - {"params"}:
         values = [group[name] for group in groups]
-        if name == "weight_decay" and not any(values):
+        if any(isinstance(value, Tensor) for value in values):  # one number per entry of the parameters
+            tensors = [torch.as_tensor(value, dtype=torch.float64, device=device) for value in values]
+            numbers[name] = torch.stack([tensor.expand_as(max(tensors, key=Tensor.numel)) for tensor in tensors])
+        elif name == "weight_decay" and not any(values):
             options[name] = 0.0  # lets the rule skip the decay
         elif isinstance(values[0], float):
             numbers[name] = torch.tensor(values, dtype=torch.float64, device=device)
@@ -265,6 +280,11 @@ def _stack_hyperparameters(
         else:
             options[name] = values[0]
     return options, numbers
+
+
+def _is_by_entry(number: Any) -> bool:
+    """Whether this has one number per entry of the parameters, `[K, P]`, and not one per trial."""
+    return isinstance(number, Tensor) and number.ndim == 2
 
 
 def _select(value: Any, positions: Tensor) -> Any:

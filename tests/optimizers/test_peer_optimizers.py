@@ -7,11 +7,16 @@ import torch
 
 from optimizers.adam import Adam, AdamW
 from optimizers.ademamix import AdEMAMix, SimplifiedAdEMAMix
+from optimizers.adopt import ADOPT
+from optimizers.lamb import LAMB
 from optimizers.laprop import LaProp
 from optimizers.lion import Lion
+from optimizers.mars import MARS
 from optimizers.muon import Muon
+from optimizers.prodigy import Prodigy
 from optimizers.qhadamw import QHAdamW
 from optimizers.signum import Signum
+from optimizers.soap import SOAP
 
 NUM_STEPS = 100
 SHAPES = [(7,), (5, 3), (4, 6)]
@@ -133,3 +138,38 @@ def test_qhadamw_is_that_of_pytorch_optimizer(peers, dtype):
 def test_signum_is_signsgd_of_pytorch_optimizer(peers):
     options = {"lr": 0.01, "momentum": 0.9}
     assert_equal(lambda p: Signum(p, **options), lambda p: peers.SignSGD(p, **options))
+
+
+def test_adopt_is_that_of_pytorch_optimizer(peers):
+    """Theirs bounds by t^(1/4), counting from 1; the paper's t counts from the second gradient, as ours does."""
+    options = {"lr": 0.01, "betas": (0.9, 0.97), "eps": 1e-6}
+    theirs = lambda p: peers.ADOPT(p, clip_lambda=lambda t: (t - 1) ** 0.25, **options)  # noqa: E731
+    assert_equal(lambda p: ADOPT(p, **options), theirs)
+
+
+def test_mars_is_that_of_pytorch_optimizer(peers):
+    """Theirs adds eps before the bias correction: a small one takes the difference away."""
+    options = {"lr": 0.01, "betas": (0.9, 0.97), "gamma": 0.1, "eps": 1e-15, "weight_decay": 0.1}
+    theirs = lambda p: peers.MARS(p, optimize_1d=True, **options)  # noqa: E731
+    assert_equal(lambda p: MARS(p, **options), theirs, tolerance=1e-6)
+
+
+def test_lamb_is_that_of_pytorch_optimizer_without_bias_correction(peers):
+    options = {"lr": 0.01, "betas": (0.9, 0.97), "eps": 1e-15, "weight_decay": 0.1}
+    theirs = lambda p: peers.Lamb(p, weight_decouple=False, adam_debias=True, **options)  # noqa: E731
+    assert_equal(lambda p: LAMB(p, correct_bias=False, **options), theirs, tolerance=1e-9)
+
+
+def test_prodigy_is_that_of_pytorch_optimizer(peers):
+    options = {"lr": 1.0, "betas": (0.9, 0.97), "d0": 1e-2, "weight_decay": 0.1, "safeguard_warmup": True}
+    assert_equal(lambda p: Prodigy(p, **options), lambda p: peers.Prodigy(p, **options), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 10])
+def test_soap_is_that_of_pytorch_optimizer_until_the_bases_are_renewed(peers, num_steps):
+    """Theirs renews them in float32. Square matrices have no null space, in which their basis is rounding's choice."""
+    options = {"lr": 0.01, "betas": (0.9, 0.97), "eps": 1e-15}
+    shapes = [(5, 5), (4, 4)]
+    ours = train(lambda p: SOAP(p, weight_decay=0.0, **options), shapes=shapes, num_steps=num_steps)
+    theirs = train(lambda p: peers.SOAP(p, weight_decay=0.0, **options), shapes=shapes, num_steps=num_steps)
+    torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-7)

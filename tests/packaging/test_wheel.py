@@ -82,7 +82,7 @@ def test_help_lists_every_member_of_every_group_without_the_extras(bench: Bench,
 def test_optimizer_of_a_package_that_is_not_installed_is_refused_by_the_extras_name(
     bench: Bench, without_extras: Path, tmp_path: Path
 ) -> None:
-    done = bench("-m", "bench", "optimizer=soap", "task=mlp", "tracker=none", first=without_extras)
+    done = bench("-m", "bench", "optimizer=pytorch_optimizer_soap", "task=mlp", "tracker=none", first=without_extras)
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "pytorch_optimizer" in line
