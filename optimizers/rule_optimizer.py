@@ -16,6 +16,15 @@ from torch.optim.optimizer import ParamsT
 from optimizers.rule import WEIGHT_DECAY_METHODS, Rule, apply_rule, check_at_least, check_choice, merge_groups
 
 PIECE_SIZE = 2**18  # 1 MiB in float32: of 2^13 to 2^22 the fastest, for one thread as for two
+TORCH_SWITCHES = {  # in the groups of torch's own optimizers, and of no meaning here
+    "amsgrad",
+    "capturable",
+    "decoupled_weight_decay",
+    "differentiable",
+    "foreach",
+    "fused",
+    "maximize",
+}
 ACCELERATOR_PIECE_SIZE = 2**24  # there a kernel's launch costs more than a miss of the cache
 
 
@@ -42,14 +51,35 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._buckets = {}  # the state tensors are new ones
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As in `torch.optim`, but every state keeps its dtype: torch's own would round it to its parameter's."""
-        super().load_state_dict(state_dict)
+        """As in `torch.optim`, but every state keeps its dtype: torch's own would round it to its parameter's.
+
+        What a group of `state_dict` lacks, such as one of torch's own Adam, stays as it is here.
+
+        Raises:
+            ValueError: the state is that of a rule which this one does not have.
+        """
+        own = ({name: value for name, value in group.items() if name != "params"} for group in self.param_groups)
+        groups = state_dict["param_groups"]
+        if len(groups) == len(self.param_groups):  # else torch's own error tells
+            groups = [self._complete(dict(saved), present) for saved, present in zip(groups, own, strict=True)]
+        super().load_state_dict({**state_dict, "param_groups": groups})
         indices = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         params = chain.from_iterable(group["params"] for group in self.param_groups)
         for index, param in zip(indices, params, strict=True):
             for name, value in state_dict["state"].get(index, {}).items():
-                if isinstance(value, Tensor):
+                if name == "step":
+                    self.state[param][name] = int(value)
+                elif isinstance(value, Tensor):
                     self.state[param][name] = value.to(param.device, copy=True)
+
+    def _complete(self, saved: dict[str, Any], present: dict[str, Any]) -> dict[str, Any]:
+        """A saved group with what it lacks from the present one, without the switches of torch's own optimizers."""
+        for name in ("amsgrad", "maximize"):
+            if saved.get(name):
+                raise ValueError(f"{name}=True in a saved state: {type(self).__name__} has no such form")
+        if "decoupled_weight_decay" in saved:
+            saved["weight_decay_method"] = "decoupled" if saved["decoupled_weight_decay"] else "l2"
+        return {**present, **{name: value for name, value in saved.items() if name not in TORCH_SWITCHES}}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
@@ -59,9 +89,14 @@ class RuleOptimizer(torch.optim.Optimizer):
             self.check_param(param, group)
 
     def check_group(self, group: dict[str, Any]) -> None:
-        """Raises ValueError for a hyperparameter out of its range; numbers are stored as floats."""
-        for name in ("lr", "weight_decay"):
-            group[name] = check_at_least(name, group[name], 0)
+        """Raises ValueError for a hyperparameter out of its range; stores numbers as floats, a tensor lr as it is."""
+        lr = group["lr"]
+        if isinstance(lr, Tensor) and lr.numel() == 1:
+            check_at_least("lr", float(lr), 0)
+            group["lr"] = lr.view(())  # the same memory, for schedulers that fill it
+        else:
+            group["lr"] = check_at_least("lr", lr, 0)
+        group["weight_decay"] = check_at_least("weight_decay", group["weight_decay"], 0)
         check_choice("weight_decay_method", group["weight_decay_method"], WEIGHT_DECAY_METHODS)
 
     def check_param(self, param: Tensor, group: dict[str, Any]) -> None:
@@ -119,9 +154,9 @@ class RuleOptimizer(torch.optim.Optimizer):
             if rule not in rules:
                 rules.append(rule)
             is_whole = rule.layout == "whole"
-            large = param.numel() >= _piece_size(param) or rule.layout == "single" or not param.is_contiguous()
+            large = param.numel() >= _piece_size(param) or not param.is_contiguous() or _is_sharded(param)
             shape = tuple(param.shape) if rule.layout == "stack" else ()
-            alone = id(param) if large and not is_whole else 0
+            alone = id(param) if (large or rule.layout == "single") and not is_whole else 0
             step = 0 if is_whole else self.state[param].get("step", 0)
             return rules.index(rule), step, str(param.dtype), str(param.device), shape, alone
 
@@ -162,6 +197,8 @@ class _Bucket:
     def _share(self) -> None:
         """Of a whole model's state, the count and the numbers that it has once are those of its oldest parameter."""
         if self.rule.layout == "whole":
+            if any(_is_sharded(param) for param in self.params):
+                raise ValueError("sharded parameters: this rule needs the whole model in one place")
             oldest = max(self.states, key=lambda state: int(state["step"]))
             for state in self.states:
                 state.update({name: oldest[name] for name in ("step", *self.rule.shared_state)})
@@ -196,11 +233,23 @@ class _Bucket:
     def _step_alone(self, group: dict[str, Any]) -> None:
         (param,), (state,) = self.params, self.states
         tensors = [param, _grad(param), *(state[name] for name in self.names)]
+        if self.rule.layout == "flat":
+            tensors = [_local(tensor) for tensor in tensors]
         pieces: Iterator[tuple[Tensor, ...]] = iter([tuple(tensors)])
         if self.rule.layout == "flat" and all(tensor.is_contiguous() for tensor in tensors):
             pieces = zip(*(tensor.view(-1).split(_piece_size(param)) for tensor in tensors), strict=True)
         for piece_param, piece_grad, *piece_state in pieces:
             apply_rule(self.rule, piece_param, piece_grad, piece_state, group, state["step"])
+
+
+def _is_sharded(tensor: Tensor) -> bool:
+    """Whether this is a `DTensor`, as of FSDP2; told by its method, since the import takes a second."""
+    return hasattr(tensor, "to_local")
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """This process's shard of a `DTensor`: all that an element-wise rule needs."""
+    return tensor.to_local() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def _grad(param: Tensor) -> Tensor:
