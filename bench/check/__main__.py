@@ -15,8 +15,8 @@ from bench.cli.arguments import admit_own_files
 from bench.cli.compose import compose
 from bench.cli.explain import check_choices, explain, failed_to_compose
 from bench.cli.folders import own_dirs
+from bench.config.plain import check_plain
 from bench.config.schema import MAX_TRIAL_VALUES, OptimizerConfig, parse_optimizer
-from bench.config.section import check_plain
 from bench.errors import ConfigError, one_line
 from bench.training.routing import check_optimizer, find_optimizer_class
 

@@ -23,37 +23,24 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from bench.config.cadence import Cadence, parse_cadence
-from bench.config.section import check_plain
-from bench.config.validation import Strict, allowed, check, known_keys
+from bench.config.fields import Name, Number, Positive, Seed
+from bench.config.plain import check_plain
+from bench.config.search import MAX_RANGES, Range
+from bench.config.validation import Section, allowed, check, known_keys
 from bench.errors import ConfigError, UnknownKeyError
 
 DEVICE = re.compile(r"cpu|cuda(:(?P<index>[0-9]{1,3}))?")
 MAX_STEPS = 100_000_000
-MAX_SEED = 2**31 - 1
 MAX_VALUES, MAX_TRIAL_VALUES = 200_000, 1000  # a sweep may list its values; a trial's are copied for each of its cells
 
 Documentation = object()
 """Marks a key that no training reads: it is no part of a run's identity."""
 
-Name = Annotated[
-    str,
-    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$"),
-    allowed("a name of up to 64 letters, digits, and any of _ . + -"),
-]
 Label = Literal["matrix", "embedding", "head", "vector"]
 Steps = Annotated[int, Field(ge=1, le=MAX_STEPS), allowed(f"a whole number from 1 to {MAX_STEPS:,}")]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED), allowed(f"a whole number from 0 to {MAX_SEED:,}")]
-Number = Annotated[float, allowed("a finite number")]
-Positive = Annotated[float, Field(gt=0), allowed("a finite number above 0")]
 
 
-class _Section(Strict):
-    """A part of the configuration, by the keys as they stand in yaml."""
-
-    model_config = ConfigDict(validate_by_alias=True, validate_by_name=False)
-
-
-class _OpenSection(_Section):
+class OpenSection(Section):
     """A section whose other keys are the options of the class or function that `_target_` names."""
 
     model_config = ConfigDict(extra="allow")
@@ -67,7 +54,7 @@ class _OpenSection(_Section):
         return self.__pydantic_extra__
 
 
-class OptimizerConfig(_OpenSection):
+class OptimizerConfig(OpenSection):
     """An optimizer class with its hyperparameters.
 
     Attributes:
@@ -83,7 +70,7 @@ class OptimizerConfig(_OpenSection):
     divergence_hint: Annotated[str, Documentation] = ""
     paper: Annotated[str, Documentation] = ""
     eps_convention: Annotated[str, Documentation] = ""
-    search_space: Annotated[Any, Documentation] = None
+    search_space: Annotated[dict[str, Range] | None, Field(max_length=MAX_RANGES), Documentation] = None
     _path: str = PrivateAttr("optimizer")
 
     @model_validator(mode="after")
@@ -108,7 +95,7 @@ class OptimizerConfig(_OpenSection):
         return self.options
 
 
-class Target(_Section):
+class Target(Section):
     """What counts as reached: `metric` at or below `value` (mode `min`) or at or above it (mode `max`)."""
 
     metric: str
@@ -119,7 +106,7 @@ class Target(_Section):
         return value <= self.value if self.mode == "min" else value >= self.value
 
 
-class TaskConfig(_OpenSection):
+class TaskConfig(OpenSection):
     """A task class with its own options, and the budget and target that the harness holds it to.
 
     Attributes:
@@ -138,7 +125,7 @@ class TaskConfig(_OpenSection):
     tuned_lr: Annotated[Any, Documentation] = None
 
 
-class ScheduleConfig(_OpenSection):
+class ScheduleConfig(OpenSection):
     """A schedule function of (step, num_steps, **options) that returns the factor on every lr."""
 
     name: Name
@@ -164,7 +151,7 @@ def _check_named(optimizer: OptimizerConfig) -> OptimizerConfig:
     return optimizer
 
 
-class TrialConfig(_Section):
+class TrialConfig(Section):
     """One training with fixed hyperparameters and seed."""
 
     optimizer: Annotated[OptimizerConfig, AfterValidator(_check_named)]
@@ -184,7 +171,7 @@ class TrialConfig(_Section):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-class TrackerConfig(_Section):
+class TrackerConfig(Section):
     """Where losses and timings are mirrored: `wandb` or `none`; the other keys are wandb's."""
 
     name: Annotated[Literal["wandb", "none"], allowed("one of wandb, none")]
@@ -208,7 +195,7 @@ def _check_results_dir(value: Any) -> Path:
 AUTO_OR_COUNT: dict[str, Any] = {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}
 
 
-class SessionConfig(_Section):
+class SessionConfig(Section):
     """How trials are run and stored; nothing here changes a result."""
 
     results_dir: Annotated[Path, PlainValidator(_check_results_dir), WithJsonSchema({"type": "string"})]

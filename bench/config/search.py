@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from bench.config.section import Section
+from bench.config.fields import Number, Seed
+from bench.config.validation import Section, allowed, check
 from bench.errors import ConfigError
 
 MAX_TRIALS = 100_000
@@ -17,8 +19,27 @@ SEED_STRIDE = 1000  # between the seeds of one replicate and the same seeds of t
 CHOOSING_SHARE = 4  # a quarter of the trials trains the finalists again
 
 
-@dataclass(frozen=True)
-class SearchConfig:
+class Range(Section):
+    """Where a hyperparameter may be sought."""
+
+    low: Number
+    high: Number
+    scale: Annotated[Literal["linear", "log"], allowed("one of linear, log")]
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if not self.low < self.high or (self.scale == "log" and self.low <= 0):
+            raise PydanticCustomError("allowed", "expected low < high, and both positive on a log scale")
+        return self
+
+    def place(self, unit: float) -> float:
+        """The value at a share of the way from low to high, in six digits."""
+        is_log = self.scale == "log"
+        value = self.low * (self.high / self.low) ** unit if is_log else self.low + (self.high - self.low) * unit
+        return float(f"{value:.6g}")
+
+
+class SearchConfig(Section):
     """A quasi-random search over the optimizer's own `search_space`, and how often it is made anew.
 
     Attributes:
@@ -28,9 +49,9 @@ class SearchConfig:
             r * `SEED_STRIDE`.
     """
 
-    num_trials: int
-    seed: int
-    replicates: int
+    num_trials: Annotated[int, Field(ge=1, le=MAX_TRIALS), allowed(f"a whole number from 1 to {MAX_TRIALS:,}")]
+    seed: Seed
+    replicates: Annotated[int, Field(ge=1, le=MAX_REPLICATES), allowed(f"a whole number from 1 to {MAX_REPLICATES:,}")]
 
     @property
     def num_choosing(self) -> int:
@@ -60,18 +81,6 @@ class SearchConfig:
         return [max(seeds) + 1 + number for number in range(count)]
 
 
-def parse_search(mapping: Any) -> SearchConfig:
-    """The search of a sweep. Raises ConfigError."""
-    section = Section(mapping, "sweep.search")
-    search = SearchConfig(
-        section.take_int("num_trials", 1, MAX_TRIALS),
-        section.take_int("seed", 0, 2**31 - 1),
-        section.take_int("replicates", 1, MAX_REPLICATES),
-    )
-    section.finish()
-    return search
-
-
 def search_points(
     search: SearchConfig, replicate: int, space: Any, defaults: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
@@ -96,29 +105,14 @@ def search_points(
         )
     if not isinstance(space, Mapping) or len(space) > MAX_RANGES:
         raise ConfigError("optimizer.search_space", space, f"expected a mapping of at most {MAX_RANGES} ranges")
-    ranges = [_parse_range(name, mapping) for name, mapping in space.items()]
+    ranges = [check(Range, mapping, f"optimizer.search_space.{name}") for name, mapping in space.items()]
     # Always of all dimensions: how scipy scrambles one depends on how many there are.
     sampler = qmc.Sobol(MAX_RANGES, scramble=True, rng=np.random.default_rng([search.seed, replicate]))
     unit = sampler.random_base2(math.ceil(math.log2(search.num_points)))[: search.num_points - 1, : len(ranges)]
     return [
         {f"optimizer.{name}": defaults[name] for name in space},
         *(
-            {f"optimizer.{name}": _place(u, *bounds) for name, u, bounds in zip(space, row, ranges, strict=True)}
+            {f"optimizer.{name}": bounds.place(u) for name, u, bounds in zip(space, row, ranges, strict=True)}
             for row in unit
         ),
     ]
-
-
-def _parse_range(name: str, mapping: Any) -> tuple[float, float, bool]:
-    section = Section(mapping, f"optimizer.search_space.{name}")
-    is_log = section.take_choice("scale", ("linear", "log")) == "log"
-    low, high = section.take_float("low", -math.inf), section.take_float("high", -math.inf)
-    section.finish()
-    if not low < high or (is_log and low <= 0):
-        raise ConfigError(section.path, mapping, "expected low < high, and both positive on a log scale")
-    return low, high, is_log
-
-
-def _place(unit: float, low: float, high: float, is_log: bool) -> float:
-    value = low * (high / low) ** unit if is_log else low + (high - low) * unit
-    return float(f"{value:.6g}")

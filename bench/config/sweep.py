@@ -1,28 +1,24 @@
 """From a sweep's configuration to the cells of its grid."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import product
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
+from pydantic import Field, PlainValidator, WithJsonSchema
 
-from bench.config.schema import MAX_SEED
-from bench.config.search import SEED_STRIDE, SearchConfig, parse_search, search_points
-from bench.config.section import Section
+from bench.config.axes import check_count, parse_axes
+from bench.config.fields import MAX_SEED, Name, Seed
+from bench.config.search import SEED_STRIDE, SearchConfig, search_points
+from bench.config.validation import Section, allowed, check
 from bench.errors import ConfigError
 
-MAX_CELLS = 100_000
-FORMS = ("choice", "linspace", "logspace", "range")
-AXIS_FORMS = "[values...], [linspace|logspace, start, stop, num] or [range, start, stop, step], all finite"
 Cell = dict[str, Any]
 Stage = Literal["tuning", "choosing", "fresh"]
 STAGES: tuple[Stage, ...] = ("tuning", "choosing", "fresh")
 
 
-@dataclass(frozen=True)
-class SweepConfig:
+class SweepConfig(Section):
     """A grid: axes by dotted key, multiplied, optionally on top of a quasi-random search.
 
     Attributes:
@@ -32,12 +28,12 @@ class SweepConfig:
         fresh_seeds: seeds on which the best cell of each search, or of the grid, is trained again.
     """
 
-    name: str
-    axes: Mapping[str, Sequence[Any]]
-    optional: frozenset[str]
-    exclude: Sequence[Mapping[str, Any]]
+    name: Name
+    axes: Annotated[dict[str, list[Any]], PlainValidator(parse_axes), WithJsonSchema({"type": "object"})]
+    optional: Annotated[frozenset[str], Field(strict=False), allowed("a list of axes")]
+    exclude: Annotated[list[dict[str, Any]], allowed("a list of mappings from axes to values")]
     search: SearchConfig | None
-    fresh_seeds: Sequence[int]
+    fresh_seeds: Annotated[list[Seed], allowed(f"a list of whole numbers from 0 to {MAX_SEED:,}")]
 
     @property
     def num_replicates(self) -> int:
@@ -56,22 +52,15 @@ class SweepConfig:
 
 def parse_sweep(mapping: Any, seed: int = 0) -> SweepConfig:
     """The sweep of a resolved configuration, a search without an axis of seeds on `seed`. Raises ConfigError."""
-    section = Section(mapping, "sweep")
-    name = section.take_name("name")
-    search = None if (mapping := section.take("search")) is None else parse_search(mapping)
-    axes = _collect_axes(section.take("axes"), search.num_trials * search.replicates if search else 1)
-    if search:
-        axes.setdefault("seed", [seed])
-    optional, exclude = section.take("optional"), section.take("exclude")
-    if not isinstance(optional, list) or not all(isinstance(key, str) and key in axes for key in optional):
-        raise ConfigError("sweep.optional", optional, f"expected a list of axes: {', '.join(axes) or 'there are none'}")
-    if not isinstance(exclude, list) or not all(
-        isinstance(rule, Mapping) and set(rule) <= set(axes) for rule in exclude
-    ):
-        raise ConfigError("sweep.exclude", exclude, "expected a list of mappings from axes to values")
-    fresh_seeds = section.take("fresh_seeds")
-    section.finish()
-    sweep = SweepConfig(name, axes, frozenset(optional), exclude, search, fresh_seeds)
+    sweep = check(SweepConfig, mapping, "sweep")
+    if search := sweep.search:
+        sweep = sweep.model_copy(update={"axes": {**sweep.axes, "seed": sweep.axes.get("seed", [seed])}})
+        check_count(search.num_trials * search.replicates * math.prod(map(len, sweep.axes.values())))
+    if not sweep.optional <= set(sweep.axes):
+        names = ", ".join(sweep.axes) or "there are none"
+        raise ConfigError("sweep.optional", sorted(sweep.optional), f"expected a list of axes: {names}")
+    if not all(set(rule) <= set(sweep.axes) for rule in sweep.exclude):
+        raise ConfigError("sweep.exclude", sweep.exclude, "expected a list of mappings from axes to values")
     _check_seeds(sweep)
     return sweep
 
@@ -79,8 +68,6 @@ def parse_sweep(mapping: Any, seed: int = 0) -> SweepConfig:
 def _check_seeds(sweep: SweepConfig) -> None:
     """Raises ConfigError unless every seed is one, and no two parts of the sweep that must be independent share any."""
     fresh, tuned = sweep.fresh_seeds, sweep.axes.get("seed", [])
-    if not isinstance(fresh, list) or not all(map(_is_seed, fresh)):
-        raise ConfigError("sweep.fresh_seeds", fresh, f"expected a list of whole numbers from 0 to {MAX_SEED:,}")
     if sweep.search and not all(map(_is_seed, tuned)):
         raise ConfigError("sweep.axes.seed", tuned, f"expected whole numbers from 0 to {MAX_SEED:,}")
     replicates = range(sweep.num_replicates)
@@ -95,63 +82,6 @@ def _check_seeds(sweep: SweepConfig) -> None:
 
 def _is_seed(value: Any) -> bool:
     return type(value) is int and 0 <= value <= MAX_SEED
-
-
-def _collect_axes(value: Any, num_points: int) -> dict[str, list[Any]]:
-    """Axes by dotted key; the first one that makes the grid over `num_points` too large is the last one expanded."""
-    axes: dict[str, list[Any]] = {}
-    count = num_points
-    for key, values in _parse_axes(value, ""):
-        if key in axes:
-            raise ConfigError(f"sweep.axes.{key}", values, "expected every axis once")
-        axes[key] = values
-        count *= len(values)
-        if count > MAX_CELLS:
-            raise ConfigError("sweep.axes", f"{count:,} cells", f"expected at most {MAX_CELLS:,} cells in one job")
-    return axes
-
-
-def _parse_axes(value: Any, key: str) -> Iterable[tuple[str, list[Any]]]:
-    """Axes by dotted key from a mapping that may be nested, as Hydra's overrides make it."""
-    if isinstance(value, list):
-        form, arguments = (value[0], value[1:]) if value and value[0] in FORMS else ("choice", value)
-        yield key, _checked_values(key, _expand_form(key, form, arguments))
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _parse_axes(item, f"{key}.{name}" if key else str(name))
-    else:
-        raise ConfigError(f"sweep.axes.{key}", value, f"expected {AXIS_FORMS}")
-
-
-def _checked_values(key: str, values: list[Any]) -> list[Any]:
-    if not values or len({repr(value) for value in values}) < len(values):
-        raise ConfigError(f"sweep.axes.{key}", values, "expected at least one value, and no value twice")
-    return values
-
-
-def _expand_form(key: str, form: str, arguments: list[Any]) -> list[Any]:
-    path = f"sweep.axes.{key}"
-    if form == "choice":
-        return arguments
-    numbers = [a for a in arguments if isinstance(a, int | float) and not isinstance(a, bool) and math.isfinite(a)]
-    if len(numbers) != len(arguments) or len(numbers) not in ((2, 3) if form == "range" else (3,)):
-        raise ConfigError(path, [form, *arguments], f"expected {AXIS_FORMS}")
-    start, stop, last = numbers if len(numbers) == 3 else (*numbers, 1)
-    if form == "range":
-        if last == 0 or abs(stop - start) / abs(last) > MAX_CELLS:
-            raise ConfigError(
-                path, [form, *arguments], f"expected a step other than 0 and at most {MAX_CELLS:,} values"
-            )
-        return [*np.arange(start, stop, last).tolist()]
-    if not isinstance(last, int) or not 1 <= last <= MAX_CELLS or (form == "logspace" and min(start, stop) <= 0):
-        raise ConfigError(
-            path, [form, *arguments], f"expected 1 to {MAX_CELLS:,} values, and positive ends for a logspace"
-        )
-    with np.errstate(all="ignore"):
-        spaced = np.linspace(start, stop, last) if form == "linspace" else np.geomspace(start, stop, last)
-    if not np.isfinite(spaced).all():
-        raise ConfigError(path, [form, *arguments], f"expected {AXIS_FORMS}")
-    return [float(f"{value:.6g}") for value in spaced]  # short numbers, so that a value reads the same everywhere
 
 
 def expand(

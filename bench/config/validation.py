@@ -27,6 +27,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
+class Section(Strict):
+    """A part of the configuration, by the keys as they stand in yaml."""
+
+    model_config = ConfigDict(validate_by_alias=True, validate_by_name=False)
+
+
 Record = TypeVar("Record", bound=BaseModel)
 
 

@@ -10,8 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from bench.config.keys import default_of, has_key, with_cell
-from bench.config.schema import SessionConfig, TrialConfig, parse_session, parse_trial, split_mapping
-from bench.config.section import Section
+from bench.config.schema import SessionConfig, TrialConfig, parse_optimizer, parse_session, parse_trial, split_mapping
 from bench.config.sweep import STAGES, Cell, Stage, SweepConfig, expand, parse_sweep
 from bench.errors import ConfigError
 from bench.jobs.packing import group_by_structure
@@ -94,7 +93,7 @@ def make_plan(mapping: Mapping[str, Any]) -> Plan:
     session = parse_session(session_mapping)
     check_tracker(session.tracker)
     sweep = parse_sweep(session_mapping["sweep"], trial_mapping["seed"])
-    Section(trial_mapping["optimizer"], "optimizer")
+    parse_optimizer(trial_mapping["optimizer"])
     absent = frozenset(key for key in sweep.axes if not has_key(trial_mapping, key, key in sweep.optional))
     plan = Plan(session, sweep, trial_mapping, absent, TaskShelf(), "tuning", [], {})
     cells = list(_expand(plan))

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench.config.meaning import by_value
 from bench.config.schema import DOCUMENTATION, OptimizerConfig, TrialConfig
 from bench.config.targets import locate
 from bench.runs.schema import SCHEMA_VERSION, Fingerprint
@@ -38,21 +39,13 @@ def meaning_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a configuration says about the numbers that its trial computes, in one spelling."""
     task = {key: value for key, value in config["task"].items() if not is_place(key)}
     device = str(config["device"]).partition(":")[0]
-    meaning: dict[str, Any] = _by_value(_without_documentation({**config, "task": task, "device": device}))
+    meaning: dict[str, Any] = by_value(_without_documentation({**config, "task": task, "device": device}))
     return meaning
 
 
 def is_place(option: str) -> bool:
     """Whether an option of a task says where data lie, and so nothing about what they are."""
     return option == "path" or option.endswith("_path")
-
-
-def _by_value(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _by_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_by_value(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _without_documentation(value: Any) -> Any:

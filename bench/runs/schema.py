@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError
 from pydantic_core import PydanticCustomError
 
+from bench.config.plain import check_plain
 from bench.config.schema import MAX_TRIAL_VALUES, TrialConfig, parse_trial
-from bench.config.section import check_plain
 from bench.config.sweep import STAGES, Stage
 from bench.config.validation import Strict, allowed, tell_faults
 from bench.errors import shorten
