@@ -46,7 +46,7 @@ def _first_comment(file: Path) -> str:
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines()
         if line.startswith("#")
     )
-    return next((line for line in lines if not line.startswith("@package")), "")
+    return next((line for line in lines if not line.startswith(("@package", "yaml-language-server"))), "")
 
 
 def group_members(group: str, args: Sequence[str]) -> dict[str, Path]:
