@@ -22,6 +22,14 @@ def write_durably(path: Path, *contents: bytes | memoryview) -> None:
         os.fsync(file.fileno())
 
 
+def replace_durably(path: Path, content: bytes) -> None:
+    """Give a file a new content: after a crash it holds the old one or the new one, whole."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    write_durably(draft, content)
+    os.replace(draft, path)
+    sync_folder(path.parent)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, and wait until the disk has the names of the new ones."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]

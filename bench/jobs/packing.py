@@ -72,3 +72,13 @@ def cut_into_packs(trials: Sequence[Trial], pack_size: int) -> list[Pack]:
     num_packs = -(-len(trials) // pack_size)
     bounds = [len(trials) * number // num_packs for number in range(num_packs + 1)]
     return [Pack(tuple(trials[start:end])) for start, end in pairwise(bounds)]
+
+
+def with_companion(missing: Sequence[Trial], pack: Sequence[Trial]) -> tuple[Trial, ...]:
+    """The missing trials of a pack, a single one beside another that is trained once more.
+
+    However many trials a pack has, each gets the same bits; alone, on the plain path, it would get others. So where a
+    job was stopped does not show in its results.
+    """
+    others = [trial for trial in pack if trial.run_id != missing[0].run_id]
+    return (missing[0], *others[:1]) if len(missing) == 1 else tuple(missing)

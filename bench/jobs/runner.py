@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bench.config.cadence import Cadence
 from bench.config.schema import SessionConfig
-from bench.jobs.packing import Pack
+from bench.jobs.packing import Pack, with_companion
 from bench.jobs.tracker import open_run
 from bench.runs.claims import Claims
 from bench.runs.folders import ResultsFolder
@@ -74,7 +74,7 @@ class PackRunner:
         done = {run.run_id for run in found}
         missing = tuple(trial for trial in pack.trials if trial.run_id not in done)
         if missing and (checkpoint is None or not checkpoint.path.exists()):
-            pack = replace(pack, trials=missing)
+            pack = replace(pack, trials=with_companion(missing, pack.trials))
         trained = self._train_and_store(pack, missing, task) if missing else []
         if all(run.status in FINISHED for run in trained):
             self._forget([trial.run_id for trial in pack.trials])

@@ -7,7 +7,7 @@ import torch
 
 from bench.config.schema import SessionConfig
 from bench.jobs.calibration import Calibration
-from bench.jobs.packing import Pack, cut_into_packs, group_by_structure, reason_alone
+from bench.jobs.packing import Pack, cut_into_packs, group_by_structure, reason_alone, structure, with_companion
 from bench.runs.folders import ResultsFolder
 from bench.runs.trial import Trial
 from bench.training.checkpoint import find_checkpointed
@@ -42,7 +42,7 @@ def choose_packing(
     for group in group_by_structure([trial for trial in missing if trial.run_id not in begun]):
         config = group[0].config
         if len(group) == 1:
-            packs += cut_into_packs(group, 1)
+            packs.append(_single(group[0], trials, session))
             continue
         task = tasks.get(config.task, config.device)
         alone = calibration.step_cost(task, group[0])
@@ -53,6 +53,16 @@ def choose_packing(
         packs += [replace(pack, alone_step_seconds=alone.seconds) for pack in cut_into_packs(group, size)]
         seconds += len(group) * config.task.steps * trial_step_seconds
     return Packing(packs, seconds, _choose_workers(packs, seconds, session, tasks, calibration))
+
+
+def _single(trial: Trial, trials: Sequence[Trial], session: SessionConfig) -> Pack:
+    """The pack of the only missing trial of its structure."""
+    reason = reason_alone(trial.config.optimizer)
+    if reason is not None or session.pack_size in (None, 1):
+        return Pack((trial,), reason)
+    return Pack(
+        with_companion([trial], [other for other in trials if structure(other.config) == structure(trial.config)])
+    )
 
 
 def _find_begun(

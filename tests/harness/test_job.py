@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,16 @@ def test_the_measured_pack_size_is_kept(
     assert Calibration(tmp_path).pack_size(task, made.trials) == first
     scaled = plan(*small("mlp"), "sweep=seeds", "sweep.axes.seed=[range,0,40]", "task.loss_scale=0.001")
     assert Calibration(tmp_path).pack_size(task, scaled.trials) == first, "for equality across loss scales, bit by bit"
+
+
+def test_the_only_missing_trial_of_a_pack_gets_the_bits_that_it_had_there(mapping: Mapping, small: Small) -> None:
+    composed = mapping(*small("mlp"), "task.steps=40", "optimizer=muon", "sweep=seeds", "pack_size=5")
+    run_job(composed)
+    results = Path(composed["results_dir"])
+    before = losses(results)
+    shutil.rmtree(next(results.rglob("run.json")).parent)
+    run_job(composed)
+    assert losses(results) == before
 
 
 def test_out_of_memory_halves_the_pack_and_goes_on(

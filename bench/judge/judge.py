@@ -1,0 +1,167 @@
+"""The judge: trains both arms search by search, and looks at planned moments until every task has its word."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from bench.analysis.sequential import LOOKS, UNRESOLVED, Look, candidate_level, decide, look_level, searches_needed
+from bench.jobs.plan import Plan
+from bench.judge.ledger import Ledger, key_of
+from bench.judge.question import Question, compose_arm, describe_unequal_ranges
+from bench.judge.searches import deviations, estimate_seconds, pair_searches, plan_searches, run_searches
+from bench.judge.verdict import LookAt, TaskVerdict, Verdict
+from bench.runs.schema import Run
+from bench.runs.store import Store
+
+
+@dataclass
+class Progress:
+    """What is known about one task so far.
+
+    Attributes:
+        margin: the task's least relevant difference of logarithms.
+        arms: the runs on fresh seeds of the candidate and of the baseline.
+        looks: one per planned look that was reached.
+    """
+
+    task: str
+    margin: float
+    arms: tuple[list[Run], list[Run]] = ([], [])
+    looks: list[Look] = field(default_factory=list)
+    is_out_of_time: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        return not self.is_out_of_time and not (self.looks and self.looks[-1].is_final)
+
+
+class Judge:
+    """One question from its plan to its verdict.
+
+    Args:
+        question: what is to be judged.
+
+    Raises:
+        ConfigError: something in the question does not exist, or is not allowed; nothing was trained or written.
+        StoreError: from every method, if the results folder cannot be written.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.plans = {task: self._plan(task, LOOKS[0]) for task in question.tasks}
+        self.tasks = [Progress(task, plans[0].trials[0].config.task.relevant) for task, plans in self.plans.items()]
+        Store(question.results_dir).check_writable()
+        self.key = key_of([trial.run_id for plans in self.plans.values() for plan in plans for trial in plan.trials])
+        self.ledger = Ledger(question.results_dir)
+        self.number = (
+            1
+            if question.is_self
+            else self.ledger.number(self.key, question.candidate.label, question.baseline.label, question.tasks)
+        )
+        self.level = candidate_level(self.number)
+        self.started = time.monotonic()
+
+    def _plan(self, task: str, num_searches: int) -> tuple[Plan, Plan]:
+        candidate, baseline = self.question.candidate, self.question.baseline
+        return (
+            plan_searches(self.question, candidate, task, num_searches),
+            plan_searches(self.question, baseline, task, num_searches),
+        )
+
+    def look(self) -> Iterator[Progress]:
+        """Train up to one planned look after the other, on every task that is still open."""
+        for num_searches in LOOKS:
+            for progress in self.tasks:
+                if not progress.is_open:
+                    continue
+                plans = self._plan(progress.task, num_searches)
+                if progress.looks and not self._has_time(plans):
+                    progress.is_out_of_time = True
+                    continue
+                progress.arms = (run_searches(plans[0]), run_searches(plans[1]))
+                pairs = pair_searches(*progress.arms, num_searches)
+                progress.looks.append(decide(pairs, progress.margin, self.level_at(num_searches)))
+                yield progress
+
+    def level_at(self, num_searches: int) -> float:
+        """What a look at one task may err."""
+        return look_level(num_searches, self.level / len(self.tasks))
+
+    def _has_time(self, plans: Sequence[Plan]) -> bool:
+        if self.question.minutes is None:
+            return True
+        left = 60 * self.question.minutes - (time.monotonic() - self.started)
+        return sum(map(estimate_seconds, plans)) <= left
+
+    @property
+    def baseline_name(self) -> str:
+        """The baseline's name in the report."""
+        return self.plans[self.question.tasks[0]][1].trials[0].config.optimizer.name
+
+    def conclude(self) -> Verdict:
+        """The verdict on every task, as far as it was looked at."""
+        question = self.question
+        candidate, baseline = (
+            compose_arm(question, arm, question.tasks[0], 1) for arm in (question.candidate, question.baseline)
+        )
+        search = self.plans[question.tasks[0]][0].sweep
+        assert search.search is not None
+        verdict = Verdict(
+            candidate=question.candidate.label,
+            baseline=question.baseline.label,
+            candidate_number=self.number,
+            alpha=self.level,
+            trials_per_search=search.search.num_trials,
+            fresh_seeds=list(search.fresh_seeds),
+            planned_looks=list(LOOKS),
+            notes=list(describe_unequal_ranges(candidate, baseline)),
+            tasks=[self._describe(progress) for progress in self.tasks],
+        )
+        if not question.is_self:
+            self.ledger.conclude(self.key, {task.task: task.verdict for task in verdict.tasks})
+        return verdict
+
+    def _describe(self, progress: Progress) -> TaskVerdict:
+        last = progress.looks[-1]
+        needed = (
+            searches_needed(last, progress.margin, self.level_at(LOOKS[-1])) if last.verdict == UNRESOLVED else math.nan
+        )
+        (between, within), (other_between, other_within) = map(deviations, progress.arms)
+        return TaskVerdict(
+            task=progress.task,
+            verdict=last.verdict,
+            failure_verdict=last.failure_verdict,
+            ratio=_ratio(last.difference),
+            ratio_low=_ratio(last.low),
+            ratio_high=_ratio(last.high),
+            margin=progress.margin,
+            sd_searches=between,
+            sd_seeds=within,
+            baseline_sd_searches=other_between,
+            baseline_sd_seeds=other_within,
+            searches_needed=_finite(needed),
+            looks=[
+                LookAt(
+                    searches=look.num_searches,
+                    level=self.level_at(look.num_searches),
+                    difference=_finite(look.difference),
+                    low=_finite(look.low),
+                    high=_finite(look.high),
+                    verdict=look.verdict,
+                    failed=look.num_failed,
+                    baseline_failed=look.num_baseline_failed,
+                    failure_p_value=look.failure_p_value,
+                    failure_verdict=look.failure_verdict,
+                )
+                for look in progress.looks
+            ],
+        )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _ratio(difference: float) -> float | None:
+    return math.exp(difference) if -700 < difference < 700 else None

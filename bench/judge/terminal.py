@@ -1,0 +1,116 @@
+"""What the judge says on the terminal: what it is going to do, where it stands, and its words."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from bench.analysis.sequential import ALPHA, LOOKS
+from bench.jobs.tables import print_line, print_table
+from bench.judge.judge import Judge, Progress
+from bench.judge.searches import estimate_seconds, plan_searches
+from bench.judge.verdict import TaskVerdict, Verdict
+
+
+def print_question(judge: Judge, console: Console) -> None:
+    """What is asked, what it may cost, and what the time buys."""
+    question = judge.question
+    print_line(
+        f"Is {question.candidate.label} better than {question.baseline.label} on {', '.join(question.tasks)}?", console
+    )
+    search = judge.plans[question.tasks[0]][0].sweep
+    assert search.search is not None
+    print_line(
+        f"Each is tuned by searches of {search.search.num_trials} trials; the best of each search is shown on "
+        f"{len(search.fresh_seeds)} fresh seeds. Looks after {', '.join(map(str, LOOKS))} searches of each.",
+        console,
+    )
+    if not question.is_self:
+        print_line(
+            f"Candidate {judge.number} against {question.baseline.label} in {question.results_dir}: it may be called "
+            f"different by mistake in {100 * judge.level:.2g} % of cases, all of them together in {100 * ALPHA:g} %.",
+            console,
+        )
+    print_line(_describe_time(judge), console)
+
+
+def _describe_time(judge: Judge) -> str:
+    """What all looks would take, and how far the given minutes reach."""
+    question = judge.question
+    seconds = 0.0
+    for task in question.tasks:
+        for arm in (question.candidate, question.baseline):
+            seconds += estimate_seconds(plan_searches(question, arm, task, LOOKS[-1]))
+    text = f"All {LOOKS[-1]} searches of each would take about {_duration(seconds)} of training."
+    if question.minutes is None or seconds <= 60 * question.minutes:
+        return text
+    reached = [look for look in LOOKS if seconds * look / LOOKS[-1] <= 60 * question.minutes]
+    buys = (
+        f"about {reached[-1]} searches of each"
+        if reached
+        else f"the first look, after {LOOKS[0]} searches, and no more"
+    )
+    return f"{text} {question.minutes:g} minutes buy {buys}, unless a task is decided earlier."
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def print_look(progress: Progress, console: Console) -> None:
+    """The interval of a task right now."""
+    look = progress.looks[-1]
+    interval = _describe_interval(look.difference, look.low, look.high)
+    words = ", ".join(word for word in (look.verdict, look.failure_verdict) if word)
+    print_line(f"{progress.task}, {look.num_searches} searches of each: {interval}; {words}", console)
+
+
+def _describe_interval(difference: float, low: float, high: float) -> str:
+    if math.isnan(difference):
+        return "no search of both arms has a loss"
+    if not math.isfinite(low + high):
+        return f"loss ratio {math.exp(difference):.3g}, too few searches for an interval"
+    return f"loss ratio {math.exp(difference):.3g}, {math.exp(low):.3g} to {math.exp(high):.3g}"
+
+
+def print_verdict(verdict: Verdict, judge: Judge, console: Console) -> None:
+    """A row per task, and what it would take where a task is unresolved."""
+    print_line(f"\n{verdict.candidate} against {verdict.baseline}", console, style="bold")
+    print_table([_row(task) for task in verdict.tasks], console)
+    print_line("ratio: of the geometric means of final test losses; below 1 is better for the candidate.", console)
+    for note in [*verdict.notes, *_outlook(verdict.tasks, judge)]:
+        print_line(note, console, style="yellow")
+
+
+def _row(task: TaskVerdict) -> dict[str, Any]:
+    last = task.looks[-1]
+    return {
+        "task": task.task,
+        "verdict": task.verdict,
+        "failures": task.failure_verdict or "alike",
+        "ratio": task.ratio,
+        "from": task.ratio_low,
+        "to": task.ratio_high,
+        "margin": f"{math.exp(-task.margin):.3g} to {math.exp(task.margin):.3g}",
+        "searches": last.searches,
+        "failed": f"{last.failed} and {last.baseline_failed}",
+        "sd between searches": task.sd_searches,
+        "sd between seeds": task.sd_seeds,
+    }
+
+
+def _outlook(tasks: Sequence[TaskVerdict], judge: Judge) -> list[str]:
+    lines = []
+    for task, progress in zip(tasks, judge.tasks, strict=True):
+        if task.verdict != "unresolved":
+            continue
+        why = (
+            "the time is up"
+            if progress.is_out_of_time
+            else f"{task.looks[-1].searches} searches of each were not enough"
+        )
+        needed = "more than 1000" if task.searches_needed is None else f"about {task.searches_needed:g}"
+        factor = math.exp(2 * task.margin)
+        lines.append(f"{task.task}: {why}; {needed} searches of each find a ratio of {factor:.3g} in 80 % of cases.")
+    return lines
