@@ -14,6 +14,7 @@ Does this optimizer really beat a well-tuned AdamW?
 usage: python -m bench [KEY=VALUE ...]                      train one trial, or the grid of a sweep
        python -m bench -m optimizer=adamw,adamuon ...       multiply jobs (Hydra's multirun)
        python -m bench KEY=VALUE ... --cfg job              show the composed configuration
+       python -m bench judge optimizer=NAME                 is it better than AdamW? a word per task
        python -m bench report results                       tables, plots and a page from the runs
        python -m bench verify results                       check stored runs
        python -m bench check optimizer=NAME                 put an optimizer through the conformance checks

@@ -25,6 +25,7 @@ class Display:
 
     def __init__(self, steps: Mapping[str, int]) -> None:
         self.console = Console(stderr=True)
+        self.pause = REFRESH_SECONDS if self.console.is_terminal else PLAIN_SECONDS
         self.steps, self.num_trials, self.total_steps = steps, len(steps), sum(steps.values())
         self.done_steps, self.shown_steps, self.num_done, self.num_diverged = 0, 0, 0, 0
         self._started = self._shown = time.perf_counter()
@@ -42,7 +43,7 @@ class Display:
 
     def on_step(self, records: Sequence[Record], step: int, losses: Tensor) -> None:
         now = time.perf_counter()
-        if now - self._shown < (REFRESH_SECONDS if self.console.is_terminal else PLAIN_SECONDS):
+        if now - self._shown < self.pause:
             return
         loss = f"{losses.float().nanmedian().item():.3g}"
         alone = f"train_loss {loss}, lr {records[0].rows[-1]['lr']:.3g}"
@@ -57,7 +58,7 @@ class Display:
         self.num_diverged += run.status == "diverged"
         self.done_steps += self.steps[run.run_id]
         now = time.perf_counter()
-        if self.num_trials > 1 and (self.num_done == self.num_trials or now - self._shown > REFRESH_SECONDS):
+        if self.num_trials > 1 and (self.num_done == self.num_trials or now - self._shown > self.pause):
             self._show(now, self.done_steps, f"last one {run.status}")
 
     def _show(self, now: float, done_steps: int, detail: str) -> None:

@@ -2,27 +2,28 @@
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from bench.cli.arguments import admit_own_files
 from bench.cli.explain import check_choices, explain, failed_to_compose
 from bench.errors import ConfigError, JobFailedError, StoreError, one_line
 
 USAGE = """\
-usage: python -m bench.judge optimizer=NAME [baseline=adamw] [task=mlp,gpt_nano] [minutes=20] [KEY=VALUE ...]
+usage: python -m bench.judge optimizer=NAME [baseline=adamw] [task=NAME,NAME] [suite=core] [minutes=20] [KEY=VALUE ...]
        python -m bench.judge --self [baseline=NAME] ...      the baseline against itself, tuned anew
        python -m bench.judge --schema                        the JSON schema of verdict.json
 
 Is NAME better than the baseline, each tuned by the same search? NAME is a yaml in conf/optimizer/, or in
 DIR/optimizer/ with --config-dir DIR, or the import path of a class, such as torch.optim.RAdam. Per task one of four
 words: better, worse, practically the same, unresolved; and whether it fails more often. The words, with their
-intervals, are written to verdict.json in results_dir (results/judge), and so is a report. Stop it however you like:
-the same command goes on.
+intervals, are written to verdict.json in results_dir (results/judge), and so is a report unless report=false. Stop it
+however you like: the same command goes on.
 
 optimizer.KEY=VALUE and baseline.KEY=VALUE set options of one side; every other KEY=VALUE, such as task.steps=200 or
 sweep.search.num_trials=16, holds for both.
@@ -36,12 +37,11 @@ def main(args: Sequence[str]) -> int:
     if not args or {"--help", "-h"} & set(args):
         print(USAGE)
         return 0 if args else 2
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a user's own ./optimizers and ./tasks
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:
         if "--schema" in args:
             return _print_schema()
+        admit_own_files(Path.cwd())
         check_choices(args)
         return _judge(args)
     except (ConfigError, StoreError) as error:
@@ -68,7 +68,6 @@ def _judge(args: Sequence[str]) -> int:
     from bench.judge.question import parse_question
     from bench.judge.terminal import print_look, print_question, print_verdict
     from bench.judge.verdict import write_verdict
-    from bench.report import write_report
 
     console = Console()
     judge = Judge(parse_question(args))
@@ -79,7 +78,9 @@ def _judge(args: Sequence[str]) -> int:
     path = write_verdict(verdict, judge.question.results_dir)
     print_verdict(verdict, judge, console)
     print(f"verdict: {path}")
-    if not judge.question.is_self:
+    if judge.question.report and not judge.question.is_self:
+        from bench.report import write_report  # matplotlib takes seconds
+
         report = write_report(
             [judge.question.results_dir], judge.question.results_dir / "report", baseline=judge.baseline_name
         )

@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from bench.cli.compose import config_dirs, find_conf_dir
+from bench.cli.compose import compose, resolve
+from bench.cli.folders import config_dirs
 from bench.config.equal_ranges import search_space_of, section_of_class, width_of
+from bench.config.suites import read_suite
 from bench.errors import ConfigError
 
-CORE_TASKS = ("quadratic", "mlp", "gpt_nano")
+CORE = "core"  # the suite that is judged on where nothing else is asked for
 DEFAULTS = (
     "tracker=none",
     "sweep=search",
@@ -20,7 +21,7 @@ DEFAULTS = (
     "sweep.fresh_seeds=[100,101,102]",
     "pack_size=16",
 )
-OWN_KEYS = ("sweep", "sweep.search.replicates", "sweep.search.seed", "sweep.axes", "seed", "force", "dry_run", "report")
+OWN_KEYS = ("sweep", "sweep.search.replicates", "sweep.search.seed", "sweep.axes", "seed", "force", "dry_run")
 ANEW = ("sweep.search.seed=1", "sweep.axes.seed=[500]")  # another scrambling and other tuning seeds
 
 
@@ -44,6 +45,7 @@ class Question:
     """What is to be judged.
 
     Attributes:
+        report: whether a report is written at the end.
         minutes: how long trainings may take, None for as long as they need.
         overrides: of both arms.
         own_dirs: the user's own folders of configuration.
@@ -54,6 +56,7 @@ class Question:
     tasks: tuple[str, ...]
     minutes: float | None
     results_dir: Path
+    report: bool
     overrides: tuple[str, ...]
     own_dirs: tuple[Path, ...]
 
@@ -69,7 +72,10 @@ def parse_question(args: Sequence[str]) -> Question:
         ConfigError: a key that is missing, that this command sets by itself, or that has a value it cannot have.
     """
     given = dict(_split(arg) for arg in args if "=" in arg and not arg.startswith("-"))
-    own = {key: given.pop(key, None) for key in ("optimizer", "baseline", "task", "minutes", "results_dir")}
+    own = {
+        key: given.pop(key, None)
+        for key in ("optimizer", "baseline", "task", "suite", "minutes", "results_dir", "report")
+    }
     baseline = Arm(own["baseline"] or "adamw", own["baseline"] or "adamw", _take(given, "baseline"))
     candidate = Arm(own["optimizer"] or "", own["optimizer"] or "", _take(given, "optimizer"))
     if "--self" in args:
@@ -85,9 +91,10 @@ def parse_question(args: Sequence[str]) -> Question:
     return Question(
         _with_label(candidate),
         _with_label(baseline),
-        tuple(dict.fromkeys((own["task"] or ",".join(CORE_TASKS)).split(","))),
+        _choose_tasks(own["task"], own["suite"], config_dirs(args)),
         _parse_minutes(own["minutes"]),
         Path(own["results_dir"] or "results/judge"),
+        _parse_bool("report", own["report"]),
         tuple(f"{key}={value}" for key, value in given.items()),
         tuple(config_dirs(args)[:-1]),
     )
@@ -104,6 +111,13 @@ def _take(given: dict[str, str], name: str) -> tuple[str, ...]:
     return tuple(f"{key.replace(name, 'optimizer', 1)}={given.pop(key)}" for key in keys)
 
 
+def _choose_tasks(tasks: str | None, suite: str | None, folders: Sequence[Path]) -> tuple[str, ...]:
+    """The tasks given, or those of a suite."""
+    if tasks and suite:
+        raise ConfigError("suite", suite, "task names the tasks already; give one of both")
+    return tuple(dict.fromkeys(tasks.split(","))) if tasks else read_suite(suite or CORE, folders)
+
+
 def _with_label(arm: Arm) -> Arm:
     """An arm with settings of its own is called by them too."""
     settings = [text.partition(".")[2] for text in arm.overrides if text not in ANEW]
@@ -118,6 +132,12 @@ def _parse_minutes(text: str | None) -> float | None:
     if minutes is not None and not 0 < minutes < 1e6:
         raise ConfigError("minutes", text, "expected a number of minutes above 0, or null for no limit")
     return minutes
+
+
+def _parse_bool(key: str, text: str | None) -> bool:
+    if text not in (None, "true", "false"):
+        raise ConfigError(key, text, "expected true or false")
+    return text != "false"
 
 
 def compose_arm(question: Question, arm: Arm, task: str, num_searches: int) -> dict[str, Any]:
@@ -137,22 +157,14 @@ def compose_arm(question: Question, arm: Arm, task: str, num_searches: int) -> d
         f"sweep.search.replicates={num_searches}",
         f"results_dir='{question.results_dir}'",
     ]
-    search_path = ",".join(f"file://{folder.resolve()}" for folder in question.own_dirs)
-    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-        config = compose("config", [*overrides, f"hydra.searchpath=[{search_path}]"])
+    config = compose(overrides, question.own_dirs)
     if is_class:
         section = OmegaConf.create(section_of_class(arm.optimizer))
         config.optimizer = OmegaConf.merge(section, OmegaConf.from_dotlist([t.split(".", 1)[1] for t in own]))
-    return _resolve(config)
-
-
-def _resolve(config: DictConfig) -> dict[str, Any]:
-    mapping = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(mapping, dict)
-    section = mapping["optimizer"]
-    if isinstance(section, dict) and not section.get("search_space"):
+    mapping = resolve(config)
+    if isinstance(section := mapping["optimizer"], dict) and not section.get("search_space"):
         section["search_space"] = search_space_of(section)
-    return {str(key): value for key, value in mapping.items()}
+    return mapping
 
 
 def describe_unequal_ranges(candidate: dict[str, Any], baseline: dict[str, Any]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.analysis.sequential import ALPHA, LOOKS
+from bench.analysis.sequential import ALPHA, LOOKS, MAX_SEARCHES
 from bench.jobs.tables import print_line, print_table
 from bench.judge.judge import Judge, Progress
 from bench.judge.searches import estimate_seconds, plan_searches
@@ -105,12 +105,10 @@ def _outlook(tasks: Sequence[TaskVerdict], judge: Judge) -> list[str]:
     for task, progress in zip(tasks, judge.tasks, strict=True):
         if task.verdict != "unresolved":
             continue
-        why = (
-            "the time is up"
-            if progress.is_out_of_time
-            else f"{task.looks[-1].searches} searches of each were not enough"
-        )
-        needed = "more than 1000" if task.searches_needed is None else f"about {task.searches_needed:g}"
-        factor = math.exp(2 * task.margin)
-        lines.append(f"{task.task}: {why}; {needed} searches of each find a ratio of {factor:.3g} in 80 % of cases.")
+        why = "the time is up" if progress.is_out_of_time else f"{LOOKS[-1]} searches of each leave it open"
+        size = f"a ratio of {math.exp(2 * task.margin):.3g}, twice the margin,"
+        if task.searches_needed is None:
+            lines.append(f"{task.task}: {why}; {MAX_SEARCHES} searches are too few to find {size}.")
+        else:
+            lines.append(f"{task.task}: {why}; {task.searches_needed:g} searches find {size} in 80 % of cases.")
     return lines

@@ -1,0 +1,185 @@
+"""The judge from its command line to its verdict: planted optimizers, kills, candidates that are remembered."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import ConfigError, StoreError
+from bench.judge.__main__ import main
+from bench.judge.ledger import LEDGER_FILE, Ledger
+from bench.judge.question import compose_arm, parse_question
+from bench.judge.verdict import Verdict
+
+PLANTED = '''
+"""AdamW whose update is multiplied by one, and one that goes anywhere."""
+
+import torch
+
+from optimizers.adam import AdamW, calculate_adam_update
+from optimizers.rule import Rule, zeros_state
+
+
+def update_scaled(grad, exp_avg, exp_avg_sq, *, betas, eps, correct_bias, nesterov, step):
+    return 1.0 * calculate_adam_update(
+        grad, exp_avg, exp_avg_sq, betas=betas, eps=eps, correct_bias=correct_bias, nesterov=nesterov, step=step
+    )
+
+
+def update_randomly(grad, exp_avg, exp_avg_sq, *, betas, eps, correct_bias, nesterov, step):
+    wave = torch.arange(grad.numel(), dtype=grad.dtype).reshape(grad.shape) + 1.0
+    return torch.sin(wave * wave * 12.9898 + step + 0.0 * grad)
+
+
+class Scaled(AdamW):
+    rule = Rule(update_scaled, zeros_state("exp_avg", "exp_avg_sq"), "single")
+
+
+class Random(AdamW):
+    rule = Rule(update_randomly, zeros_state("exp_avg", "exp_avg_sq"), "single")
+'''
+SHORT = ["report=false", "sweep.search.num_trials=4", "sweep.fresh_seeds=[100,101]", "device=cpu"]
+TINY = {
+    "quadratic": ["task=quadratic", "task.steps=40", "task.eval_every=40", "task.rows=4", "task.columns=4"],
+    "mlp": ["task=mlp", "task.steps=60", "task.eval_every=60", "task.width=8", "task.batch_size=16"],
+}
+
+
+@pytest.fixture
+def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`judge("optimizer=x", ...)` is the verdict, from a folder with planted optimizers `scaled` and `random`."""
+    write_planted(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str) -> dict[str, Any]:
+        assert main([*args, *SHORT, "--config-dir", "conf", "results_dir=judged"]) == 0
+        verdict: dict[str, Any] = json.loads((tmp_path / "judged" / "verdict.json").read_text())
+        return verdict
+
+    return run
+
+
+def write_planted(folder: Path) -> None:
+    (folder / "optimizers").mkdir()
+    (folder / "optimizers" / "planted.py").write_text(PLANTED)
+    adamw = (Path(__file__).parents[2] / "conf" / "optimizer" / "adamw.yaml").read_text()
+    (folder / "conf" / "optimizer").mkdir(parents=True)
+    for name in ("scaled", "random"):
+        text = adamw.replace("name: adamw", f"name: {name}").replace(
+            "optimizers.adam.AdamW", f"optimizers.planted.{name.title()}"
+        )
+        (folder / "conf" / "optimizer" / f"{name}.yaml").write_text(text)
+
+
+@pytest.mark.parametrize("task", TINY)
+def test_an_optimizer_that_is_adamw_is_never_judged_different(judge: Any, task: str) -> None:
+    (answer,) = judge("optimizer=scaled", *TINY[task])["tasks"]
+    assert answer["verdict"] == "practically the same"
+    assert answer["ratio"] == 1.0
+    assert [look["searches"] for look in answer["looks"]] == [3]
+
+
+@pytest.mark.parametrize("task", TINY)
+def test_an_optimizer_that_goes_anywhere_is_judged_worse(judge: Any, task: str) -> None:
+    verdict = judge("optimizer=random", *TINY[task])
+    (answer,) = verdict["tasks"]
+    assert answer["verdict"] == "worse"
+    assert answer["ratio_low"] > 1
+    Verdict.model_validate(verdict)
+
+
+def test_asking_again_trains_nothing_and_gives_the_same_file(
+    judge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge("optimizer=scaled", *TINY["quadratic"])
+    first = (tmp_path / "judged" / "verdict.json").read_bytes()
+    monkeypatch.setattr("bench.jobs.runner.train", None)
+    judge("optimizer=scaled", *TINY["quadratic"])
+    assert (tmp_path / "judged" / "verdict.json").read_bytes() == first
+
+
+def test_every_further_candidate_gets_a_smaller_share_of_the_error(judge: Any) -> None:
+    asked = ["optimizer=scaled", "optimizer=random", "optimizer=scaled"]
+    verdicts = [judge(candidate, *TINY["quadratic"], "task.steps=2", "task.eval_every=2") for candidate in asked]
+    assert [verdict["candidate_number"] for verdict in verdicts] == [1, 2, 1]
+    assert [verdict["alpha"] for verdict in verdicts] == pytest.approx([0.05 / 2, 0.05 / 6, 0.05 / 2])
+
+
+@pytest.mark.slow
+def test_a_killed_judge_comes_to_the_same_verdict_bit_for_bit(tmp_path: Path) -> None:
+    write_planted(tmp_path)
+    command = [sys.executable, "-m", "bench.judge", "optimizer=random", *TINY["mlp"], *SHORT, "--config-dir", "conf"]
+    command.append("task.eval_every=5")
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([*command, "results_dir=killed"], cwd=tmp_path, start_new_session=True)
+    while process.poll() is None and len(list(killed.rglob("run.json"))) < 5:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "verdict.json").exists()
+    for folder in ("killed", "calm"):
+        subprocess.run([*command, f"results_dir={folder}"], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    assert (killed / "verdict.json").read_bytes() == (tmp_path / "calm" / "verdict.json").read_bytes()
+
+
+def test_a_class_without_a_yaml_is_searched_over_ranges_as_wide_as_everybodys() -> None:
+    question = parse_question(["optimizer=torch.optim.RAdam", "optimizer.lr=0.002", "task=mlp"])
+    section = compose_arm(question, question.candidate, "mlp", 3)["optimizer"]
+    space = section["search_space"]
+    assert (section["_target_"], section["lr"]) == ("torch.optim.RAdam", 0.002)
+    assert space["lr"]["high"] / space["lr"]["low"] == pytest.approx(1000, rel=0.01)
+    assert space["eps"]["high"] / space["eps"]["low"] == pytest.approx(1e8, rel=0.01)
+    assert {"betas.0", "betas.1", "weight_decay"} <= set(space)
+
+
+def test_the_options_of_one_side_stay_on_that_side() -> None:
+    question = parse_question(["optimizer=adam", "optimizer.eps=1e-6", "baseline.lr=0.5", "task=mlp", "task.steps=7"])
+    candidate, baseline = (compose_arm(question, arm, "mlp", 3) for arm in (question.candidate, question.baseline))
+    assert (candidate["optimizer"]["eps"], baseline["optimizer"]["eps"]) == (1e-6, 1e-8)
+    assert (candidate["optimizer"]["lr"], baseline["optimizer"]["lr"]) == (0.01, 0.5)
+    assert candidate["task"]["steps"] == baseline["task"]["steps"] == 7
+
+
+def test_the_baseline_against_itself_searches_elsewhere_and_is_shown_on_the_same_seeds() -> None:
+    question = parse_question(["--self", "task=mlp"])
+    anew, baseline = (compose_arm(question, arm, "mlp", 3)["sweep"] for arm in (question.candidate, question.baseline))
+    assert anew["search"]["seed"] != baseline["search"]["seed"]
+    assert anew["axes"]["seed"] != baseline["axes"]["seed"]
+    assert anew["fresh_seeds"] == baseline["fresh_seeds"]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["task=mlp"], "which optimizer"),
+        (["optimizer=adam", "minutes=-1"], "minutes=-1: expected a number of minutes above 0"),
+        (["optimizer=adam", "seed=3"], "sets this by itself"),
+        (["optimizer=adam", "sweep.search.replicates=3"], "sets this by itself"),
+        (["optimizer=adam", "task=mlp", "suite=core"], "give one of both"),
+        (["optimizer=adam", "suite=cores"], "expected one of core"),
+        (["--self", "optimizer=adam"], "leave it out"),
+    ],
+)
+def test_a_wrong_question_is_told_in_one_line(args: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=r"^[^\n]+$") as error:
+        parse_question(args)
+    assert words in str(error.value)
+
+
+def test_a_damaged_ledger_is_refused_rather_than_begun_anew(tmp_path: Path) -> None:
+    Ledger(tmp_path).number("a" * 16, "x", "adamw", ["mlp"])
+    (tmp_path / LEDGER_FILE).write_text('[{"key": 1}]')
+    with pytest.raises(StoreError, match="is damaged"):
+        Ledger(tmp_path).number("b" * 16, "y", "adamw", ["mlp"])
+
+
+def test_the_schema_of_a_verdict_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert set(schema["required"]) >= {"candidate", "baseline", "tasks", "alpha"}
