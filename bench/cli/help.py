@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.cli.folders import GROUPS, config_dirs, find_conf_dir
 
-COMMANDS = ("report", "check", "verify")  # each is `python -m bench.COMMAND` too
+COMMANDS = ("judge", "report", "check", "verify")  # each is `python -m bench.COMMAND` too
 
 USAGE = """\
 Does this optimizer really beat a well-tuned AdamW?

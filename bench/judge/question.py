@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from bench.cli.compose import compose, resolve
-from bench.cli.folders import config_dirs
+from bench.cli.folders import config_dirs, own_dirs
 from bench.config.equal_ranges import search_space_of, section_of_class, width_of
 from bench.config.suites import read_suite
 from bench.errors import ConfigError
@@ -96,7 +96,7 @@ def parse_question(args: Sequence[str]) -> Question:
         Path(own["results_dir"] or "results/judge"),
         _parse_bool("report", own["report"]),
         tuple(f"{key}={value}" for key, value in given.items()),
-        tuple(config_dirs(args)[:-1]),
+        tuple(own_dirs(args)),
     )
 
 
