@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-GROUPS = ("optimizer", "task", "schedule", "sweep", "tracker", "experiment", "suite")
+GROUPS = ("optimizer", "task", "schedule", "average", "sweep", "tracker", "experiment", "suite")
 
 
 def find_conf_dir() -> Path:

@@ -13,7 +13,7 @@ from bench.cli.help import group_members
 from bench.config.targets import accepts, locate, signature_text
 from bench.errors import ConfigError, UnknownKeyError
 
-HOMES = ("optimizer", "task", "schedule", "tracker")  # where a lost key is looked for, in this order
+HOMES = ("optimizer", "task", "schedule", "average", "tracker")  # where a lost key is looked for, in this order
 
 
 def explain_missing_key(key: str, args: Sequence[str]) -> ConfigError:

@@ -38,6 +38,8 @@ Documentation = object()
 
 Label = Literal["matrix", "embedding", "head", "vector"]
 Steps = Annotated[int, Field(ge=1, le=MAX_STEPS), allowed(f"a whole number from 1 to {MAX_STEPS:,}")]
+Decay = Annotated[float, Field(ge=0, lt=1), allowed("a number in [0, 1)")]
+Window = Annotated[int, Field(ge=1, le=1000), allowed("a whole number from 1 to 1,000")]
 
 
 class OpenSection(Section):
@@ -131,6 +133,29 @@ class ScheduleConfig(OpenSection):
     name: Name
 
 
+class AverageConfig(Section):
+    """Averages of the weights that are evaluated beside them: none, moving averages, or means of latest snapshots.
+
+    Attributes:
+        decays: of `ema`, one average each.
+        windows: of `lawa`, how many snapshots, one average each.
+        every: of `lawa`, steps from one snapshot to the next.
+    """
+
+    name: Annotated[Literal["none", "ema", "lawa"], allowed("one of none, ema, lawa")] = "none"
+    decays: Annotated[tuple[Decay, ...], Field(strict=False), allowed("a list of numbers in [0, 1)")] = ()
+    windows: Annotated[tuple[Window, ...], Field(strict=False), allowed("a list of whole numbers from 1")] = ()
+    every: Steps = 1
+
+    @model_validator(mode="after")
+    def _check_settings(self) -> Self:
+        for name, settings in (("ema", self.decays), ("lawa", self.windows)):
+            if bool(settings) != (self.name == name) or len(set(settings)) < len(settings):
+                key = "decays" if name == "ema" else "windows"
+                raise PydanticCustomError("allowed", f"{key}: expected different values with name={name}, else none")
+        return self
+
+
 def _check_device(value: str) -> str:
     """`cpu` or `cuda[:index]`; `auto` is the GPU where there is one."""
     if value == "auto":
@@ -157,6 +182,7 @@ class TrialConfig(Section):
     optimizer: Annotated[OptimizerConfig, AfterValidator(_check_named)]
     task: TaskConfig
     schedule: ScheduleConfig
+    average: AverageConfig = AverageConfig()
     seed: Seed
     device: Annotated[str, AfterValidator(_check_device)]
     precision: Annotated[Literal["float32", "bfloat16", "float64"], allowed("one of float32, bfloat16, float64")]

@@ -17,14 +17,12 @@ from bench.training.attention import JoinedAttention
 from bench.training.clock import StepClock
 from bench.training.components import Task
 from bench.training.ensemble_optimizer import EnsembleOptimizer
-from bench.training.learner import autocast, build_model, trainable
+from bench.training.learner import Tensors, autocast, build_model, trainable
 from bench.training.memory import keep_freed_memory
 from bench.training.probes import diagnose
 from bench.training.randomness import CountedRandomness
 from bench.training.routing import RoutedOptimizer
 from bench.training.seeds import make_generator
-
-Tensors = Mapping[str, Tensor]
 
 
 class _Caller(nn.Module):
@@ -88,14 +86,20 @@ class Ensemble:
         self.randomness.end_first_step()
         return losses.detach()
 
+    @property
+    def weights(self) -> Tensors:
+        return {name: param.detach() for name, param in self.optimizer.params.items()}
+
     @torch.no_grad()
-    def evaluate(self, split: str, *, full: bool) -> Mapping[str, Tensor]:
+    def evaluate(self, split: str, *, full: bool, weights: Tensors | None = None) -> Mapping[str, Tensor]:
         self.caller.eval()
-        metrics = self._call(lambda model, _: self.task.evaluate(model, split, full=full), None, 0)
+        metrics = self._call(lambda model, _: self.task.evaluate(model, split, full=full), None, 0, weights)
         self.caller.train()
         return metrics  # type: ignore[no-any-return]
 
-    def _call(self, function: Callable[[nn.Module, Any], Any], batch: Any, step: int) -> Any:
+    def _call(
+        self, function: Callable[[nn.Module, Any], Any], batch: Any, step: int, weights: Tensors | None = None
+    ) -> Any:
         """`function(model, batch)` of every trial's model and batch, results stacked along a leading [K]."""
 
         def call_one(params: Tensors, constants: Tensors, own_batch: Any, seed: Tensor) -> Any:
@@ -107,7 +111,7 @@ class Ensemble:
         in_dims = (0, 0, None if batch is None else 0, 0)
         with autocast(self.trial), JoinedAttention():
             call = torch.vmap(call_one, in_dims=in_dims)
-            result, self.constants = call(self.optimizer.params, self.constants, batch, self.seeds)
+            result, self.constants = call(weights or self.optimizer.params, self.constants, batch, self.seeds)
         return result
 
     def diagnose(self) -> Mapping[str, Tensor]:

@@ -1,7 +1,7 @@
 """One trial in training the usual way: module, backward, optimizer step. `ensemble.Ensemble` trains K as one."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +15,7 @@ from bench.training.randomness import CountedRandomness
 from bench.training.routing import RoutedOptimizer
 from bench.training.seeds import make_generator
 
+Tensors = Mapping[str, Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 
 
@@ -26,11 +27,18 @@ class Learner(Protocol):
 
     num_parameters: int
 
+    @property
+    def weights(self) -> Tensors:
+        """What is trained, by name, outside of autograd and as it is now; with a leading [K] in a pack."""
+
     def step(self, lr_factor: float, clock: StepClock) -> Tensor:
         """One step of every trial, its parts told to `clock`. Returns the training losses before it, [K]."""
 
-    def evaluate(self, split: str, *, full: bool) -> Mapping[str, Tensor]:
-        """Metrics of `val` or `test`, each [K]: on the task's fixed subset, or on everything."""
+    def evaluate(self, split: str, *, full: bool, weights: Tensors | None = None) -> Mapping[str, Tensor]:
+        """Metrics of `val` or `test`, each [K]: on the task's fixed subset, or on everything.
+
+        `weights` stand for those in training, where given.
+        """
 
     def diagnose(self) -> Mapping[str, Tensor]:
         """Where eps reshaped the last step, each [K]; see `bench.training.probes`. Only if the trials ask for it."""
@@ -151,15 +159,29 @@ class PlainLearner:
             norm = nn.utils.get_total_norm(grads if scale == 1.0 else [grad / scale for grad in grads])
             nn.utils.clip_grads_with_norm_(self.params.values(), self.trial.clip_norm, norm)
 
+    @property
+    def weights(self) -> Tensors:
+        return {name: param.detach() for name, param in self.params.items()}
+
     @torch.no_grad()
-    def evaluate(self, split: str, *, full: bool) -> Mapping[str, Tensor]:
+    def evaluate(self, split: str, *, full: bool, weights: Tensors | None = None) -> Mapping[str, Tensor]:
         self.optimizer.set_mode("eval")
         self.model.eval()
-        with autocast(self.trial), self.randomness.of(self.trial.seed, 0):
+        with autocast(self.trial), self.randomness.of(self.trial.seed, 0), self._with(weights):
             metrics = self.task.evaluate(self.model, split, full=full)
         self.model.train()
         self.optimizer.set_mode("train")
         return {name: value.reshape(1) for name, value in metrics.items()}
+
+    @contextmanager
+    def _with(self, weights: Tensors | None) -> Iterator[None]:
+        """Other weights for a while, where given."""
+        own = self.weights
+        for name, tensor in (weights or {}).items():
+            self.params[name].data = tensor
+        yield
+        for name, tensor in own.items():
+            self.params[name].data = tensor
 
     def diagnose(self) -> Mapping[str, Tensor]:
         return diagnose(self.optimizer.probes(self.labels, self.before))

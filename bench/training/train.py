@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from bench.config.schema import TrialConfig
+from bench.training.averaging import AveragingLearner
 from bench.training.checkpoint import Checkpoint
 from bench.training.components import Task, build_schedule
 from bench.training.ensemble import Ensemble
@@ -34,6 +35,8 @@ def train(
     def set_up(records: Sequence[Record]) -> TrainingLoop:
         living = [record.trial for record in records if record.status == "running"]
         learner: Learner = PlainLearner(task, living[0]) if len(records) == 1 else Ensemble(task, living)
+        if living[0].average.name != "none":
+            learner = AveragingLearner(learner, living[0].average, len(living))
         return TrainingLoop(learner, records, schedule, watchers, stop, checkpoint)
 
     records = [Record(config, pack_size=len(configs)) for config in configs]

@@ -103,6 +103,14 @@ def test_every_task_goes_on_bit_by_bit(plan: MakePlan, small: Small, tmp_path: P
     assert_same_training(made, made.trials[:1], tmp_path / "alone")
 
 
+@pytest.mark.parametrize("average", ["average.decays=[0.9,0.98]", "average.windows=[2,3]"])
+def test_averages_go_on_bit_by_bit(plan: MakePlan, small: Small, tmp_path: Path, average: str) -> None:
+    kind = ["average=ema"] if "decays" in average else ["average=lawa", "average.every=5"]
+    made = plan("optimizer=adamw", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=7", *kind, average, *SEEDS)
+    assert_same_training(made, made.trials, tmp_path / "pack")
+    assert_same_training(made, made.trials[:1], tmp_path / "alone")
+
+
 def test_warm_ups_go_on_where_they_were(plan: MakePlan, small: Small, tmp_path: Path) -> None:
     warm = ["optimizer.num_beta_slow_warmup_steps=30", "optimizer.num_alpha_warmup_steps=30"]
     made = plan("optimizer=ademamix", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=7", *warm, *SEEDS)
