@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from bench.runs.folders import ResultsFolder
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +24,10 @@ class ReportAtEnd(Callback):
     def _write(self, config: DictConfig) -> None:
         if not config.report or config.dry_run:
             return
+        from bench.jobs.trackers.whole_job import track_report
         from bench.report import write_report
 
         results_dir = Path(config.results_dir)
-        log.warning("report: %s", write_report([results_dir], results_dir / "report"))
+        page = write_report([results_dir], ResultsFolder(results_dir).report)
+        log.warning("report: %s", page)
+        track_report(OmegaConf.to_container(config.tracker, resolve=True), results_dir, page.parent)

@@ -198,12 +198,21 @@ class TrialConfig(Section):
 
 
 class TrackerConfig(Section):
-    """Where losses and timings are mirrored: `wandb` or `none`; the other keys are wandb's."""
+    """Where losses and timings are mirrored, any number of trackers; the other keys are wandb's."""
 
-    name: Annotated[Literal["wandb", "none"], allowed("one of wandb, none")]
-    project: Name = "fairstep"
+    wandb: bool = False
+    csv: bool = False
+    tensorboard: bool = False
+    project: Annotated[Name | None, allowed("a name or null")] = None
     entity: Annotated[str | None, allowed("a name or null")] = None
     runs: Annotated[Literal["trial", "sweep"], allowed("one of trial, sweep")] = "trial"
+    name: Annotated[str | None, allowed("text or null")] = None
+    group: Annotated[str | None, allowed("text or null")] = None
+    tags: Annotated[tuple[str, ...], Field(strict=False), allowed("a list of texts")] = ()
+
+    @property
+    def has_any(self) -> bool:
+        return self.wandb or self.csv or self.tensorboard
 
 
 def _none_if_auto(value: Any) -> Any:

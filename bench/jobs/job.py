@@ -9,7 +9,7 @@ from bench.errors import JobFailedError, StoreError
 from bench.jobs.plan import Plan, make_plan
 from bench.jobs.progress import Display
 from bench.jobs.summary import print_plan, print_summary
-from bench.jobs.tracker import track_sweep
+from bench.jobs.trackers.whole_job import track_job
 from bench.jobs.workers import run_packs
 from bench.runs.objective import objective_of
 from bench.runs.schema import Run
@@ -64,20 +64,30 @@ def train_plan(plan: Plan, *, tell: bool) -> list[Run]:
         SystemExit: stopped by a signal, with the conventional code.
     """
     Store(plan.session.results_dir).check_writable()
-    stage: Plan | None = plan
     runs: list[Run] = []
+    try:
+        _train_stages(plan, runs, tell)
+    finally:
+        track_job(plan, runs)
+    return runs
+
+
+def _train_stages(plan: Plan, runs: list[Run], tell: bool) -> None:
+    """Append what each stage has trained to `runs`, also where one stops or fails."""
+    stage: Plan | None = plan
     while stage is not None:
         if tell and (stage.absent or len(stage.trials) > 1):
             print_plan(stage)
-        runs += _train_stage(stage)
+        trained, stop = _train_stage(stage)
+        runs += trained
+        _exit_unless_fine(trained, stage, stop)
         following = stage.follow(runs)
         if tell and (following is None or following.stage == "fresh"):
             print_summary(stage, [run for run in runs if (run.stage == "fresh") == (stage.stage == "fresh")])
         stage = following
-    return runs
 
 
-def _train_stage(plan: Plan) -> list[Run]:
+def _train_stage(plan: Plan) -> tuple[list[Run], StopSignal]:
     runs = dict(plan.finished)
     packing = plan.packing
     steps = {trial.run_id: trial.config.task.steps for trial in plan.missing}
@@ -88,11 +98,7 @@ def _train_stage(plan: Plan) -> list[Run]:
         except StoreError as error:
             kept = f"{len(runs)} of {len(plan.trials)} trials are stored; the same command goes on from there"
             raise StoreError(f"{error}; {kept}") from error
-    ordered = [runs[trial.run_id] for trial in plan.trials if trial.run_id in runs]
-    if ordered:
-        track_sweep(plan.session.tracker, plan.trials[0], ordered, plan.session.results_dir)
-    _exit_unless_fine(ordered, plan, stop)
-    return ordered
+    return [runs[trial.run_id] for trial in plan.trials if trial.run_id in runs], stop
 
 
 def _exit_unless_fine(runs: Sequence[Run], plan: Plan, stop: StopSignal) -> None:

@@ -15,7 +15,7 @@ from bench.config.sweep import STAGES, Cell, Stage, SweepConfig, expand, parse_s
 from bench.errors import ConfigError
 from bench.jobs.packing import group_by_structure
 from bench.jobs.sizing import Packing, choose_packing
-from bench.jobs.tracker import check_tracker
+from bench.jobs.trackers.tracker import check_trackers
 from bench.runs.objective import rank_cells, split_replicates
 from bench.runs.schema import Run
 from bench.runs.store import Store
@@ -91,7 +91,7 @@ def make_plan(mapping: Mapping[str, Any]) -> Plan:
     """
     trial_mapping, session_mapping = split_mapping(mapping)
     session = parse_session(session_mapping)
-    check_tracker(session.tracker)
+    check_trackers(session.tracker)
     sweep = parse_sweep(session_mapping["sweep"], trial_mapping["seed"])
     parse_optimizer(trial_mapping["optimizer"])
     absent = frozenset(key for key in sweep.axes if not has_key(trial_mapping, key, key in sweep.optional))

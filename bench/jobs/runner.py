@@ -8,10 +8,10 @@ from dataclasses import replace
 from bench.config.cadence import Cadence
 from bench.config.schema import SessionConfig
 from bench.jobs.packing import Pack, with_companion
-from bench.jobs.tracker import open_run
+from bench.jobs.trackers.tracker import Mirror
 from bench.runs.claims import Claims
 from bench.runs.folders import ResultsFolder
-from bench.runs.schema import Run, Summary
+from bench.runs.schema import Run
 from bench.runs.store import Store
 from bench.runs.trial import Trial
 from bench.training.checkpoint import Checkpoint, find_checkpointed
@@ -81,41 +81,37 @@ class PackRunner:
         return found + trained
 
     def _train_and_store(self, pack: Pack, missing: Sequence[Trial], task: Task) -> list[Run]:
-        if len(pack.trials) == 1:
-            return [self._run_alone(pack.trials[0], task)]
-        run_ids = [trial.run_id for trial in pack.trials]
-        records = dict(zip(run_ids, self._train(pack.trials, task), strict=True))
-        return [self._store_packed(trial, records[trial.run_id], pack.alone_step_seconds) for trial in missing]
+        with Mirror(self.session.tracker, missing, self.session.results_dir) as mirror:
+            if len(pack.trials) == 1:
+                return [self._run_alone(pack.trials[0], task, mirror)]
+            run_ids = [trial.run_id for trial in pack.trials]
+            records = dict(zip(run_ids, self._train(pack.trials, task, mirror), strict=True))
+            for trial in missing:
+                records[trial.run_id].alone_step_seconds = pack.alone_step_seconds
+            return [self._store_packed(trial, records[trial.run_id], mirror) for trial in missing]
 
-    def _run_alone(self, trial: Trial, task: Task) -> Run:
-        """One trial, mirrored live."""
+    def _run_alone(self, trial: Trial, task: Task, mirror: Mirror) -> Run:
         with self.store.draft(trial) as draft:
-            mirror = open_run(self.session.tracker, trial, draft)
-            watchers = [*self.watchers, mirror] if mirror else self.watchers
-            (record,) = train([trial.config], task, watchers, self.stop, self._checkpoint([trial]))
-            if mirror:
-                mirror.finish(Summary.from_record(record).model_dump(), record.status)
-            return self.store.save(trial, record, draft)
+            (record,) = self._train([trial], task, mirror)
+            run = self.store.save(trial, record, draft)
+        mirror.finish(trial, run)
+        return run
 
-    def _train(self, trials: Sequence[Trial], task: Task) -> list[Record]:
-        """Train trials as one ensemble; where memory does not suffice, half of them at a time."""
-        records = train([trial.config for trial in trials], task, self.watchers, self.stop, self._checkpoint(trials))
+    def _store_packed(self, trial: Trial, record: Record, mirror: Mirror) -> Run:
+        with self.store.draft(trial) as draft:
+            run = self.store.save(trial, record, draft)
+        mirror.finish(trial, run)
+        return run
+
+    def _train(self, trials: Sequence[Trial], task: Task, mirror: Mirror) -> list[Record]:
+        """Train trials together; where memory does not suffice, half of them at a time."""
+        watchers, checkpoint = [*self.watchers, mirror], self._checkpoint(trials)
+        records = train([trial.config for trial in trials], task, watchers, self.stop, checkpoint)
         if len(trials) == 1 or not any(record.message == OUT_OF_MEMORY for record in records):
             return records
         half = (len(trials) + 1) // 2
         log.warning("a pack of %d trials does not fit into memory: going on with packs of %d", len(trials), half)
-        return self._train(trials[:half], task) + self._train(trials[half:], task)
-
-    def _store_packed(self, trial: Trial, record: Record, alone_step_seconds: float | None) -> Run:
-        """One trial of a pack, mirrored in bulk now that the pack is done."""
-        record.alone_step_seconds = alone_step_seconds
-        with self.store.draft(trial) as draft:
-            mirror = open_run(self.session.tracker, trial, draft)
-            if mirror:
-                for row in record.rows:
-                    mirror.on_row(record, row)
-                mirror.finish(Summary.from_record(record).model_dump(), record.status)
-            return self.store.save(trial, record, draft)
+        return self._train(trials[:half], task, mirror) + self._train(trials[half:], task, mirror)
 
     def _checkpoint(self, trials: Sequence[Trial]) -> Checkpoint | None:
         cadence = self.session.checkpoint_every

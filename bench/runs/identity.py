@@ -29,7 +29,7 @@ def run_id(config: Mapping[str, Any], fingerprint: Fingerprint, schema_version: 
         fingerprint: of its data and code.
         schema_version: of the run; those of version 1 were told apart by the spelling of their configuration.
     """
-    meaning = _without_documentation(config) if schema_version == 1 else meaning_of(config)
+    meaning = without_documentation(config) if schema_version == 1 else meaning_of(config)
     identity = {"config": meaning, "fingerprint": fingerprint.model_dump()}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -39,7 +39,7 @@ def meaning_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a configuration says about the numbers that its trial computes, in one spelling."""
     task = {key: value for key, value in config["task"].items() if not is_place(key)}
     device = str(config["device"]).partition(":")[0]
-    meaning: dict[str, Any] = by_value(_without_documentation({**config, "task": task, "device": device}))
+    meaning: dict[str, Any] = by_value(without_documentation({**config, "task": task, "device": device}))
     return meaning
 
 
@@ -48,10 +48,11 @@ def is_place(option: str) -> bool:
     return option == "path" or option.endswith("_path")
 
 
-def _without_documentation(value: Any) -> Any:
+def without_documentation(value: Any) -> Any:
+    """A configuration without the keys that only a reader reads."""
     if isinstance(value, Mapping):
-        return {key: _without_documentation(item) for key, item in value.items() if key not in DOCUMENTATION}
-    return [_without_documentation(item) for item in value] if isinstance(value, list) else value
+        return {key: without_documentation(item) for key, item in value.items() if key not in DOCUMENTATION}
+    return [without_documentation(item) for item in value] if isinstance(value, list) else value
 
 
 def code_fingerprint(trial: TrialConfig) -> str:
