@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,17 @@ from bench.analysis.rows import parse_record
 from bench.errors import MAX_TEXT, clean_text
 from bench.runs.folders import MAX_COLUMNS, READ_ERRORS, REQUIRED_METRICS, explain, find_folders, read_run, read_table
 
+TIMED_COLUMNS = ["task", "batch_size", "precision", "device", "optimizer", "session", "round", "step_seconds"]
+
 
 @dataclass(frozen=True)
 class Loaded:
-    """What the folders held; the columns stand in `bench.analysis`."""
+    """What the folders held; the columns stand in `bench.analysis`, those of timed rounds in `TIMED_COLUMNS`."""
 
     runs: pd.DataFrame
     metrics: pd.DataFrame
     problems: pd.DataFrame
+    rounds: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=TIMED_COLUMNS))
 
 
 def load(paths: Sequence[Path]) -> Loaded:
