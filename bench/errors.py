@@ -37,6 +37,23 @@ class UnknownKeyError(ConfigError):
         super().__init__(key, value, allowed)
 
 
+class OptionError(ValueError):
+    """An option of an optimizer or a task has a value that is not allowed.
+
+    Attributes:
+        name: of the option, as its class knows it.
+        value: that it was given.
+        allowed: what is allowed, as in `expected a number in [0, 1)`.
+    """
+
+    def __init__(self, name: str, value: object, allowed: str) -> None:
+        self.name, self.value, self.allowed = name, value, allowed
+        super().__init__(f"{name}={_quoted(value)}: {allowed}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OptionError, (self.name, self.value, self.allowed)
+
+
 class StoreError(Exception):
     """The results folder cannot be used. Its text is one line for the user."""
 
@@ -60,6 +77,12 @@ def shorten(value: Any, width: int = 80) -> str:
     text = text[: width + 1]
     text = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _quoted(value: object) -> str:
+    """`value` as it is written in Python, on one line."""
+    text = shorten(value)
+    return f"'{text}'" if isinstance(value, str) else text
 
 
 def one_line(text: str) -> str:

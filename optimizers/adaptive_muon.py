@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from bench.errors import OptionError
 from optimizers.muon import MatrixOptimizer, matrix_scale, momentum_direction_, orthogonalize
 from optimizers.rule import Rule, Scalar, cast, check_at_least, check_choice, check_fraction, ema_, zeros_state
 
@@ -185,7 +186,9 @@ class AdaptiveMuon(MatrixOptimizer):
         super().check_group(group)
         method = check_choice("moment2_method", group["moment2_method"], MOMENT2_METHODS)
         if method == "namo" and group["weight_decay_method"] == "l2":
-            raise ValueError("weight_decay_method='l2': not with moment2_method='namo', which needs the raw gradient")
+            raise OptionError(
+                "weight_decay_method", "l2", "not with moment2_method='namo', which needs the raw gradient"
+            )
         group["beta2"] = check_fraction("beta2", group["beta2"])
         group["eps"] = check_at_least("eps", group["eps"], 0)
 

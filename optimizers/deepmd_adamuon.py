@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from bench.errors import OptionError
 from optimizers.adam import calculate_adam_update
 from optimizers.muon import momentum_direction_
 from optimizers.newton_schulz import newton_schulz
@@ -93,7 +94,7 @@ def _prepare_muon_momentum(
 
 def _check_steps(name: str, steps: int) -> int:
     if check_count(name, steps) >= 100:
-        raise ValueError(f"{name}={steps}: expected fewer than 100")
+        raise OptionError(name, steps, "expected fewer than 100")
     return steps
 
 

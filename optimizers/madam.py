@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from bench.errors import OptionError
 from optimizers.rule import Betas, Rule, bias_correction, check_betas, ema_, normalize, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
@@ -61,7 +62,7 @@ def calculate_madam_update(
 def root_of_scale(scale_log2: int) -> float:
     """The square root of 2^scale_log2, an exact power of two. Raises ValueError unless scale_log2 is even."""
     if isinstance(scale_log2, bool) or not isinstance(scale_log2, int) or scale_log2 % 2 or abs(scale_log2) > 252:
-        raise ValueError(f"scale_log2={scale_log2!r}: expected an even integer in [-252, 252]")
+        raise OptionError("scale_log2", scale_log2, "expected an even integer in [-252, 252]")
     return float(2.0 ** (scale_log2 // 2))
 
 

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from bench.errors import OptionError
+
 Coefficients: TypeAlias = tuple[float, float, float]
 
 SIMPLE: Coefficients = (3.4445, -4.7750, 2.0315)
@@ -145,11 +147,11 @@ def check_coefficients(
 ) -> None:
     """Raises ValueError where `newton_schulz` would refuse these arguments."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps={steps!r}: expected a whole number of at least 1")
+        raise OptionError("steps", steps, "expected a whole number of at least 1")
     if coefficient_type not in COEFFICIENT_TYPES:
-        raise ValueError(f"coefficient_type={coefficient_type!r}: expected one of {', '.join(COEFFICIENT_TYPES)}")
+        raise OptionError("coefficient_type", coefficient_type, f"expected one of {', '.join(COEFFICIENT_TYPES)}")
     if coefficient_type == "cubic5" and steps != len(CUBIC5):
-        raise ValueError(f"steps={steps}: coefficient_type='cubic5' is for exactly {len(CUBIC5)} steps")
+        raise OptionError("steps", steps, f"coefficient_type='cubic5' is for exactly {len(CUBIC5)} steps")
     if (coefficient_type == "custom") != bool(custom_coefficient_sets):
         raise ValueError("custom_coefficient_sets: expected with coefficient_type='custom', and only then")
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from bench.errors import OptionError
 from optimizers.rule import (
     Betas,
     Rule,
@@ -183,6 +184,6 @@ class Prodigy(RuleOptimizer):
         for name in ("eps", "d_coef"):
             group[name] = check_at_least(name, group[name], 0)
         if check_at_least("d0", group["d0"], 0) == 0:
-            raise ValueError("d0=0: expected a number above 0")
+            raise OptionError("d0", 0, "expected a number above 0")
         if group["growth_rate"] is not None:
             group["growth_rate"] = check_at_least("growth_rate", group["growth_rate"], 1)

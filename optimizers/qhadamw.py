@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from bench.errors import OptionError
 from optimizers.rule import (
     Betas,
     Rule,
@@ -65,7 +66,7 @@ def check_nus(nus: Iterable[float]) -> tuple[float, ...]:
     """`nus` as floats. Raises ValueError unless they are two numbers in [0, 1]."""
     values = tuple(nus)
     if len(values) != 2 or not all(0 <= nu <= 1 for nu in values):
-        raise ValueError(f"nus={values!r}: expected 2 numbers in [0, 1]")
+        raise OptionError("nus", values, "expected 2 numbers in [0, 1]")
     return tuple(float(nu) for nu in values)
 
 

@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from bench.errors import OptionError
+
 Layout: TypeAlias = Literal["flat", "stack", "single", "whole"]
 Scalar: TypeAlias = float | Tensor
 Betas: TypeAlias = tuple[Scalar, ...]
@@ -106,7 +108,7 @@ def merge_groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             pairs = [(param, group[name]) for group in groups for param in group["params"]]
             merged[name] = torch.cat([torch.full_like(param, value).reshape(-1) for param, value in pairs])
         else:
-            raise ValueError(f"{name}={values!r}: expected the same value in every parameter group")
+            raise OptionError(name, values, "expected the same value in every parameter group")
     return merged
 
 
@@ -154,21 +156,21 @@ def normalize(
 def check_at_least(name: str, value: float, minimum: float) -> float:
     """`value` as a float. Raises ValueError, naming the argument, if it is not finite or below `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value < float("inf"):
-        raise ValueError(f"{name}={value!r}: expected a finite number of at least {minimum:g}")
+        raise OptionError(name, value, f"expected a finite number of at least {minimum:g}")
     return float(value)
 
 
 def check_count(name: str, value: int) -> int:
     """`value` itself. Raises ValueError, naming the argument, if it is not a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r}: expected a whole number of at least 1")
+        raise OptionError(name, value, "expected a whole number of at least 1")
     return value
 
 
 def check_fraction(name: str, value: float) -> float:
     """`value` as a float. Raises ValueError, naming the argument, if it is not a number in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"{name}={value!r}: expected a number in [0, 1)")
+        raise OptionError(name, value, "expected a number in [0, 1)")
     return float(value)
 
 
@@ -176,7 +178,7 @@ def check_betas(name: str, values: Iterable[float], count: int) -> tuple[float, 
     """`values` as floats. Raises ValueError, naming the argument, unless they are `count` numbers in [0, 1)."""
     betas = tuple(values)
     if len(betas) != count:
-        raise ValueError(f"{name}={betas!r}: expected {count} numbers in [0, 1)")
+        raise OptionError(name, betas, f"expected {count} numbers in [0, 1)")
     return tuple(check_fraction(f"{name}[{index}]", beta) for index, beta in enumerate(betas))
 
 
@@ -184,5 +186,5 @@ def check_choice(name: str, value: str, allowed: Iterable[str]) -> str:
     """`value` itself. Raises ValueError, naming the argument, if it is not one of `allowed`."""
     choices = tuple(allowed)
     if value not in choices:
-        raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")
+        raise OptionError(name, value, f"expected one of {', '.join(choices)}")
     return value

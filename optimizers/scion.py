@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from bench.errors import OptionError
 from optimizers.muon import check_newton_schulz, orthogonalize
 from optimizers.newton_schulz import power_of_two
 from optimizers.rule import Rule, Scalar, cast, check_at_least, check_choice, check_fraction, ema_, zeros_state
@@ -132,7 +133,7 @@ class Scion(RuleOptimizer):
     def check_param(self, param: Tensor, group: dict[str, Any]) -> None:
         super().check_param(param, group)
         if group["norm"] != "rms" and param.ndim != 2:
-            raise ValueError(f"norm={group['norm']!r}: a parameter of shape {tuple(param.shape)} is no matrix")
+            raise OptionError("norm", group["norm"], f"a parameter of shape {tuple(param.shape)} is no matrix")
 
     def rule_for(self, param: Tensor, group: dict[str, Any]) -> Rule:
         return self.rules[group["norm"]]

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from bench.errors import OptionError
 from optimizers.rule import Rule, Scalar, bias_correction, cast, check_fraction, ema_, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
@@ -108,7 +109,7 @@ class Signum(RuleOptimizer):
     def check_param(self, param: Tensor, group: dict[str, Any]) -> None:
         super().check_param(param, group)
         if group["use_shape_scaling"] and param.ndim > 2:
-            raise ValueError(f"use_shape_scaling=True: a parameter of shape {tuple(param.shape)} is no matrix")
+            raise OptionError("use_shape_scaling", True, f"a parameter of shape {tuple(param.shape)} is no matrix")
 
     def rule_for(self, param: Tensor, group: dict[str, Any]) -> Rule:
         return self.matrix_rule if group["use_shape_scaling"] and param.ndim == 2 else self.rule

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.errors import OptionError
 from tasks.base import Batch, ClassificationTask, data_fingerprint, init_for_relu_
 from tasks.cifar_archive import NUM_CLASSES, load_cifar
 from tasks.options import check_int
@@ -90,7 +91,7 @@ class CIFARTask(ClassificationTask):
         check_int("num_blocks", num_blocks, 1, 64)
         check_int("width", width, GROUP_CHANNELS, 4096)
         if width % GROUP_CHANNELS:
-            raise ValueError(f"task.width={width} is not allowed: give a multiple of {GROUP_CHANNELS}")
+            raise OptionError("width", width, f"expected a multiple of {GROUP_CHANNELS}")
         self.width, self.num_blocks = width, num_blocks
         splits = load_cifar(path)
         num_val = -(-len(splits["train"][1]) // VAL_SHARE)

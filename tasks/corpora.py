@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bench.errors import OptionError
 from tasks.download import fetch
 from tasks.options import check_choice, check_path
 
@@ -35,10 +36,10 @@ def load_corpus(data: str, path: str | None) -> str:
     if data == "text":
         file = check_path("path", path, folder_allowed=False)
         if (size := file.stat().st_size) > MAX_CORPUS_BYTES:
-            raise ValueError(f"task.path={path!r} has {size} bytes: give a text of at most {MAX_CORPUS_BYTES}")
+            raise OptionError("path", path, f"has {size} bytes: give a text of at most {MAX_CORPUS_BYTES}")
         return _decode(file.read_bytes(), file)
     if path is not None:
-        raise ValueError(f"task.path={path!r} is not used with task.data={data}: did you mean task.data=text?")
+        raise OptionError("path", path, f"not used with task.data={data}: did you mean task.data=text?")
     if data == "python_docs":
         from pydoc_data.topics import topics  # late: half a megabyte that other corpora need not load
 

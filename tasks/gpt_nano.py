@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.errors import OptionError
 from tasks.base import Batch, Task, data_fingerprint
 from tasks.corpora import build_vocabulary, encode, load_corpus
 from tasks.options import check_choice, check_int
@@ -108,7 +109,7 @@ class GPTTask(Task):
         check_int("context", context, 1, 16384)
         check_choice("tied_head", tied_head, (True, False))
         if width % num_heads:
-            raise ValueError(f"task.num_heads={num_heads} does not divide task.width={width}: choose one that does")
+            raise OptionError("num_heads", num_heads, f"does not divide task.width={width}: choose one that does")
         self.num_layers, self.num_heads, self.width = num_layers, num_heads, width
         self.context, self.tied_head = context, tied_head
         self._load(load_corpus(data, path))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.config.schema import ScheduleConfig, TaskConfig
 from bench.config.targets import bind_options, locate, signature_text
-from bench.errors import ConfigError
+from bench.errors import ConfigError, OptionError
 
 
 @runtime_checkable
@@ -37,6 +37,8 @@ def load_task(config: TaskConfig, device: str) -> Task:
     bind_options(task_class, {**config.options, "device": device}, "task", num_positional=0)
     try:
         task = task_class(device=torch.device(device), **config.options)
+    except OptionError as error:
+        raise ConfigError(f"task.{error.name}", error.value, error.allowed) from error
     except Exception as error:  # foreign code and foreign data: whatever they raise is told in one line
         text = str(error) or type(error).__name__
         raise ConfigError.of_line(text if text.startswith("task.") else f"task={config.name}: {text}") from error

@@ -5,7 +5,6 @@ its `rest` gets all others. Vectors (biases, gains) are never decayed.
 """
 
 import inspect
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from torch.utils._pytree import tree_flatten
 
 from bench.config.schema import OptimizerConfig
 from bench.config.targets import bind_options, class_default, locate, signature_text
-from bench.errors import ConfigError
+from bench.errors import ConfigError, OptionError
 from bench.training.probes import Probe, find_second_moment
 
 
@@ -169,6 +168,8 @@ def _build_route(config: OptimizerConfig, params: Mapping[str, nn.Parameter], la
         groups[0]["params"] = list(params.values())
     try:
         optimizer = optimizer_class([group for group in groups if group["params"]], **config.hyperparameters)
+    except OptionError as error:
+        raise ConfigError(f"{config.path}.{error.name}", error.value, error.allowed) from error
     except Exception as error:  # foreign code: whatever it raises is told in one line
         hint = _hint_at_labels(config, optimizer_class, params)
         raise _refusal(config, optimizer_class, f"{error}{hint}") from error
@@ -190,9 +191,6 @@ def _hint_at_labels(config: OptimizerConfig, optimizer_class: type, params: Mapp
 
 
 def _refusal(config: OptimizerConfig, optimizer_class: type, text: str) -> ConfigError:
-    """Our own errors begin with the option that is wrong; any other is told with the signature."""
-    name = re.split(r"[=\[]", text, maxsplit=1)[0]
-    if name in config.hyperparameters:
-        return ConfigError.of_line(f"{config.path}.{text}")
+    """What a class says of its options, with its signature."""
     allowed = f"{optimizer_class.__name__} refuses its options: {text}; signature: {signature_text(optimizer_class)}"
     return ConfigError(config.path, config.name or config.class_path, allowed)

@@ -254,7 +254,7 @@ def test_two_schema_versions_and_a_half_written_run_are_named(tmp_path: Path) ->
     (tmp_path / "in" / "mlp" / "any" / ("a" * 16)).mkdir()
     page = text_of(write_report([tmp_path / "in"], tmp_path / "out"))
     assert "2 folders could not be read" in page
-    assert "schema version 2 (this report reads version 1)" in page
+    assert "schema_version=99: expected at most 2" in page
     assert "run.json is missing" in page
 
 

@@ -236,7 +236,7 @@ def test_fingerprint_is_a_sha256_that_depends_on_the_data_alone(
 def test_bad_batch_size_is_one_line_naming_key_and_value(
     task_config: dict[str, Any], make_task: Callable[..., Task], value: object
 ) -> None:
-    with pytest.raises(ValueError, match=r"^task\.batch_size=.*give an integer from 1 to") as caught:
+    with pytest.raises(ValueError, match=r"^batch_size=.*expected an integer from 1 to") as caught:
         make_task(task_config, batch_size=value)
     assert "\n" not in str(caught.value)
     assert repr(value) in str(caught.value)
