@@ -1,6 +1,6 @@
 """Run folders, thousands and any mixture, into two frames and a list of problems."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ import pyarrow as pa
 from bench.analysis.rows import parse_record
 from bench.errors import MAX_TEXT, clean_text
 from bench.runs.folders import MAX_COLUMNS, READ_ERRORS, REQUIRED_METRICS, explain, find_folders, read_run, read_table
+from bench.runs.rounds import read_sessions
 
 TIMED_COLUMNS = ["task", "batch_size", "precision", "device", "optimizer", "session", "round", "step_seconds"]
 
@@ -55,7 +56,22 @@ def load(paths: Sequence[Path]) -> Loaded:
         rows.append(row | {"path": clean_text(_short(folder))})
     runs = pd.DataFrame(rows)
     runs.index.name = "run"
-    return Loaded(runs, _concatenate(tables), pd.DataFrame(problems, columns=["path", "problem"]))
+    turns = list(_read_rounds(paths, problems))
+    rounds = pd.DataFrame(turns, columns=TIMED_COLUMNS)
+    return Loaded(runs, _concatenate(tables), pd.DataFrame(problems, columns=["path", "problem"]), rounds)
+
+
+def _read_rounds(paths: Sequence[Path], problems: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
+    """A row per turn of every session of `python -m bench.times`; what cannot be read becomes a problem."""
+    sessions = {path: session for root in paths for path, session in read_sessions(root.resolve())}
+    for path, session in sessions.items():
+        if isinstance(session, str):
+            problems.append({"path": clean_text(_short(path)), "problem": clean_text(session)})
+            continue
+        same = {name: getattr(session, name) for name in ("batch_size", "precision", "session")}
+        names = {"task": clean_text(session.task), "device": session.environment.device}
+        yield from ({**same, **names, **turn.model_dump(), "optimizer": clean_text(turn.optimizer)}
+                    for turn in session.rounds)  # fmt: skip
 
 
 def _short(folder: Path) -> str:

@@ -132,8 +132,13 @@ def mean_interval(values: np.ndarray, level: float) -> tuple[float, float, float
     mean = float(values.mean()) if len(values) else math.nan
     if len(values) < MIN_PAIRS:
         return mean, -math.inf, math.inf
-    reach = float(stats.t.ppf(1 - level / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    reach = _critical_value(level, len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
     return mean, mean - reach, mean + reach
+
+
+@lru_cache
+def _critical_value(level: float, degrees: int) -> float:
+    return float(stats.t.ppf(1 - level / 2, degrees))
 
 
 @lru_cache

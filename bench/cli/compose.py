@@ -8,6 +8,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from bench.cli.folders import find_conf_dir
+from bench.config.equal_ranges import section_of_class
 
 OmegaConf.register_new_resolver("class_name", lambda path: path.rpartition(".")[2].lower(), replace=True)
 
@@ -25,6 +26,26 @@ def compose(overrides: Sequence[str], own_dirs: Sequence[Path] = ()) -> DictConf
     search_path = ",".join(f"file://{folder.resolve()}" for folder in own_dirs)
     with hydra.initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
         return hydra.compose("config", [*overrides, f"hydra.searchpath=[{search_path}]"])
+
+
+def compose_with_optimizer(optimizer: str, overrides: Sequence[str], own_dirs: Sequence[Path] = ()) -> DictConfig:
+    """The configuration with an optimizer by its yaml's name or, where it has none, by the import path of its class.
+
+    Args:
+        optimizer: a name such as `adamw`, or a path such as `torch.optim.RAdam`, which gets its class's own defaults.
+        overrides: all others, `optimizer.KEY=VALUE` among them.
+        own_dirs: as for `compose`.
+
+    Raises:
+        ConfigError: the class cannot be imported, or has no default learning rate. Else as `compose`.
+    """
+    if "." not in optimizer:
+        return compose([f"optimizer={optimizer}", *overrides], own_dirs)
+    is_own = [text.lstrip("+").startswith("optimizer.") for text in overrides]
+    config = compose([text for text, own in zip(overrides, is_own, strict=True) if not own], own_dirs)
+    changes = [text.partition(".")[2] for text, own in zip(overrides, is_own, strict=True) if own]
+    config.optimizer = OmegaConf.merge(section_of_class(optimizer), OmegaConf.from_dotlist(changes))
+    return config
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:

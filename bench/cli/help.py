@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.cli.folders import GROUPS, config_dirs, find_conf_dir
 
-COMMANDS = ("judge", "report", "check", "verify")  # each is `python -m bench.COMMAND` too
+COMMANDS = ("judge", "times", "report", "check", "verify")  # each is `python -m bench.COMMAND` too
 
 USAGE = """\
 Does this optimizer really beat a well-tuned AdamW?
@@ -15,6 +15,7 @@ usage: python -m bench [KEY=VALUE ...]                      train one trial, or 
        python -m bench -m optimizer=adamw,adamuon ...       multiply jobs (Hydra's multirun)
        python -m bench KEY=VALUE ... --cfg job              show the composed configuration
        python -m bench judge optimizer=NAME                 is it better than AdamW? a word per task
+       python -m bench times optimizer=adamw,NAME           what a step costs, in interleaved rounds
        python -m bench report results                       tables, plots and a page from the runs
        python -m bench verify results                       check stored runs
        python -m bench check optimizer=NAME                 put an optimizer through the conformance checks

@@ -123,22 +123,26 @@ def _fastest(task: Task, configs: Sequence[TrialConfig]) -> float:
 def _step_seconds(build: Callable[[], Learner], num_steps: int, device_name: str) -> list[float]:
     """Seconds of `num_steps` steps after a few to warm up, synchronised with the device; empty if out of memory."""
     device = torch.device(device_name)
-    clock = StepClock(device)
-    seconds = []
     try:
-        learner = build()
-        clock.start()
-        for _ in range(NUM_WARMUP_STEPS + num_steps):
-            start = time.perf_counter()
-            learner.step(1.0, clock)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            seconds.append(time.perf_counter() - start)
+        return time_steps(build(), NUM_WARMUP_STEPS + num_steps, device)[NUM_WARMUP_STEPS:]
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return []
-    return seconds[NUM_WARMUP_STEPS:]
+
+
+def time_steps(learner: Learner, num_steps: int, device: torch.device) -> list[float]:
+    """Seconds of each of a learner's next steps, synchronised with its device."""
+    seconds = []
+    clock = StepClock(device)
+    clock.start()
+    for _ in range(num_steps):
+        start = time.perf_counter()
+        learner.step(1.0, clock)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def _log2(number: int) -> int:

@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from bench.cli.compose import compose, resolve
+from bench.cli.compose import compose_with_optimizer, resolve
 from bench.cli.folders import config_dirs, own_dirs
-from bench.config.equal_ranges import search_space_of, section_of_class, width_of
+from bench.config.equal_ranges import search_space_of, width_of
 from bench.config.suites import read_suite
 from bench.errors import ConfigError
 
@@ -146,21 +144,15 @@ def compose_arm(question: Question, arm: Arm, task: str, num_searches: int) -> d
     Raises:
         ConfigError, HydraException, OmegaConfBaseException: what is asked for does not exist.
     """
-    is_class = "." in arm.optimizer
-    own = [text for text in arm.overrides if text.lstrip("+~").startswith("optimizer.")]
     overrides = [
-        f"optimizer={'adamw' if is_class else arm.optimizer}",
         f"task={task}",
         *DEFAULTS,
         *question.overrides,
-        *(arm.overrides if not is_class else [text for text in arm.overrides if text not in own]),
+        *arm.overrides,
         f"sweep.search.replicates={num_searches}",
         f"results_dir='{question.results_dir}'",
     ]
-    config = compose(overrides, question.own_dirs)
-    if is_class:
-        section = OmegaConf.create(section_of_class(arm.optimizer))
-        config.optimizer = OmegaConf.merge(section, OmegaConf.from_dotlist([t.split(".", 1)[1] for t in own]))
+    config = compose_with_optimizer(arm.optimizer, overrides, question.own_dirs)
     mapping = resolve(config)
     if isinstance(section := mapping["optimizer"], dict) and not section.get("search_space"):
         section["search_space"] = search_space_of(section)

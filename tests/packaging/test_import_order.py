@@ -27,6 +27,7 @@ FLOORS = {
     "bench.api": 8,
     "bench.check": 8,
     "bench.judge": 8,
+    "bench.times": 8,
     "bench.__main__": 8,
 }
 MAX_FILES = 8  # directly in bench/

@@ -1,0 +1,94 @@
+"""`python -m bench.times optimizer=adamw,muon task=mlp`: what a step costs, and by what factor, with an interval."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from bench.cli.arguments import admit_own_files
+from bench.cli.explain import check_choices, explain, failed_to_compose
+from bench.cli.folders import own_dirs
+from bench.errors import ConfigError, StoreError, one_line
+
+log = logging.getLogger(__name__)
+NUM_ROUNDS = 20
+USAGE = """\
+usage: python -m bench.times optimizer=NAME,NAME,... [baseline=NAME] [task=NAME,...] [rounds=20] [KEY=VALUE ...]
+
+Times a step of each optimizer in interleaved rounds, one trial at a time, on this machine, which should have nothing
+else to do. The baseline is the first one unless you name it. The rounds are kept in results_dir/times, where the report
+finds them: whatever it says about seconds rests on them.
+"""
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command line and return its exit code: 0, or 2 after a mistake."""
+    if not args or {"--help", "-h"} & set(args):
+        print(USAGE)
+        return 0 if args else 2
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    try:
+        admit_own_files(Path.cwd())
+        check_choices([arg for arg in args if not arg.startswith("optimizer=")])
+        _measure(args)
+    except (ConfigError, StoreError) as error:
+        return _tell(str(error))
+    except Exception as error:
+        if not (isinstance(error, HydraException | OmegaConfBaseException) or failed_to_compose(error)):
+            raise
+        return _tell(explain(error, args))
+    return 0
+
+
+def _measure(args: Sequence[str]) -> None:
+    from bench.cli.compose import compose_with_optimizer, resolve  # late: torch takes seconds
+    from bench.jobs.plan import make_plan
+    from bench.jobs.tables import print_line, print_table
+    from bench.runs.rounds import save_session
+    from bench.times.measure import cost_rows, time_rounds
+
+    given = {key: value for key, _, value in (arg.partition("=") for arg in args if not arg.startswith("-"))}
+    pool = [name for name in given.pop("optimizer", "").split(",") if name]
+    baseline = given.pop("baseline", pool[0] if pool else "")
+    if not pool:
+        raise ConfigError("optimizer", None, "which optimizers are to be timed? optimizer=NAME,NAME")
+    names = list(dict.fromkeys([baseline, *pool]))
+    num_rounds = _parse_rounds(given.pop("rounds", str(NUM_ROUNDS)))
+    tasks = given.pop("task", "mlp").split(",")
+    overrides = ["tracker=none", "sweep=none", *(f"{key}={value}" for key, value in given.items())]
+    console = Console()
+    _warn_of_load()
+    for task in tasks:
+        mappings = {name: resolve(compose_with_optimizer(name, [f"task={task}", *overrides], own_dirs(args)))
+                    for name in names}  # fmt: skip
+        plans = {mapping["optimizer"]["name"]: make_plan(mapping) for mapping in mappings.values()}
+        for session in time_rounds(plans, num_rounds):
+            path = save_session(session, next(iter(plans.values())).session.results_dir)
+        print_line(f"{task} on {session.environment.device_name}, turns of {session.num_steps} steps", console)
+        print_table(cost_rows(session, next(iter(plans))), console)
+        print(f"rounds: {path}")
+
+
+def _parse_rounds(text: str) -> int:
+    if not text.isdecimal() or not 3 <= int(text) <= 10_000:
+        raise ConfigError("rounds", text, "expected a whole number from 3 to 10,000")
+    return int(text)
+
+
+def _warn_of_load() -> None:
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
+        log.warning("%.1f processes run on this machine: times are noisier, ratios hold", os.getloadavg()[0])
+
+
+def _tell(text: str) -> int:
+    print(f"error: {one_line(text)}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
