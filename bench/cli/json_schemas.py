@@ -46,8 +46,8 @@ def _yaml_schema(group: str, model: type[BaseModel]) -> dict[str, Any]:
     for section in (schema, *definitions.values()):
         section["properties"] = {key: {"anyOf": [value, INTERPOLATION]} for key, value in section["properties"].items()}
     schema["properties"] |= {"defaults": {"type": "array", "description": "Hydra's list of files to begin with"}}
-    required = sorted({*schema.pop("required", []), "name"})
-    schema["anyOf"] = [{"required": required}, {"required": ["defaults"]}]
+    required = {*schema.pop("required", []), *(() if model is TrackerConfig else ("name",))}
+    schema["anyOf"] = [{"required": sorted(required)}, {"required": ["defaults"]}]
     return {"$schema": DIALECT, **schema, "title": f"conf/{group}/*.yaml", "$defs": definitions}
 
 

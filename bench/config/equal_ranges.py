@@ -38,9 +38,11 @@ def search_space_of(section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def width_of(mapping: Mapping[str, Any]) -> float:
-    """Decades of a range on a log scale, the difference of its ends on a linear one."""
+    """Decades of a range on a log scale, the difference of its ends on a linear one, a choice's number of values."""
+    if values := mapping.get("values"):
+        return len(values)
     low, high = mapping["low"], mapping["high"]
-    return math.log10(high / low) if mapping["scale"] == "log" else high - low
+    return math.log10(high / low) if mapping.get("scale") == "log" else high - low
 
 
 def _around(name: str, value: Any) -> dict[str, dict[str, Any]]:

@@ -8,32 +8,49 @@ import numpy as np
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from bench.config.fields import Number, Seed
+from bench.config.fields import Number, Positive, Seed
 from bench.config.validation import Section, allowed, check
 from bench.errors import ConfigError
 
 MAX_TRIALS = 100_000
 MAX_REPLICATES = 1000
 MAX_RANGES = 64
+MAX_VALUES = 1000  # to choose among
 SEED_STRIDE = 1000  # between the seeds of one replicate and the same seeds of the next
 CHOOSING_SHARE = 4  # a quarter of the trials trains the finalists again
 
 
 class Range(Section):
-    """Where a hyperparameter may be sought."""
+    """Where a hyperparameter may be sought: between `low` and `high`, in `step`s from low on, or among `values`."""
 
-    low: Number
-    high: Number
-    scale: Annotated[Literal["linear", "log"], allowed("one of linear, log")]
+    low: Number | None = None
+    high: Number | None = None
+    scale: Annotated[Literal["linear", "log"] | None, allowed("one of linear, log")] = None
+    step: Positive | None = None
+    values: Annotated[list[Any] | None, Field(min_length=1, max_length=MAX_VALUES), allowed("a list of values")] = None
 
     @model_validator(mode="after")
-    def _check_order(self) -> Self:
-        if not self.low < self.high or (self.scale == "log" and self.low <= 0):
+    def _check_form(self) -> Self:
+        form = "expected {{low, high, scale: linear or log}}, {{low, high, step}} or {{values: [...]}}"
+        if self.values is not None:
+            if (self.low, self.high, self.scale, self.step) != (None, None, None, None):
+                raise PydanticCustomError("allowed", form)
+        elif self.low is None or self.high is None or (self.scale is None) == (self.step is None):
+            raise PydanticCustomError("allowed", form)
+        elif not self.low < self.high or (self.scale == "log" and self.low <= 0):
             raise PydanticCustomError("allowed", "expected low < high, and both positive on a log scale")
         return self
 
-    def place(self, unit: float) -> float:
-        """The value at a share of the way from low to high, in six digits."""
+    def place(self, unit: float) -> Any:
+        """The value at a share of the way, a number in six digits: whole where low and step are."""
+        if self.values is not None:
+            return self.values[int(unit * len(self.values))]
+        assert self.low is not None
+        assert self.high is not None
+        if self.step:
+            num_values = math.floor((self.high - self.low) / self.step + 1e-9) + 1
+            value = self.low + int(unit * num_values) * self.step
+            return int(value) if self.low.is_integer() and self.step.is_integer() else float(f"{value:.6g}")
         is_log = self.scale == "log"
         value = self.low * (self.high / self.low) ** unit if is_log else self.low + (self.high - self.low) * unit
         return float(f"{value:.6g}")
@@ -91,7 +108,7 @@ def search_points(
     Args:
         search: the search.
         replicate: which of its replicates.
-        space: the optimizer's ranges by hyperparameter, `{low, high, scale: linear | log}`.
+        space: the optimizer's ranges by hyperparameter, `{low, high, scale: linear | log}` or another form of `Range`.
         defaults: what the optimizer's yaml says for each of these hyperparameters.
 
     Raises:

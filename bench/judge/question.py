@@ -165,5 +165,5 @@ def describe_unequal_ranges(candidate: dict[str, Any], baseline: dict[str, Any])
     for key in mine:
         if key in other and abs(width_of(mine[key]) - width_of(other[key])) > 0.01 * width_of(other[key]):
             widths = f"{width_of(mine[key]):.3g} and {width_of(other[key]):.3g}"
-            unit = " decades" if other[key]["scale"] == "log" else ""
+            unit = " decades" if other[key].get("scale") == "log" else ""
             yield f"unequal search: {key} ranges over {widths}{unit}"

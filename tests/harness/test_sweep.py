@@ -166,3 +166,29 @@ def test_an_axis_may_be_an_option_that_the_class_has_and_the_yaml_does_not_name(
 def test_every_cell_is_its_own_run(plan: MakePlan) -> None:
     made = plan("optimizer=adam", "task=quadratic", "sweep=lr_eps")
     assert len({trial.run_id for trial in made.trials}) == len(made.trials) == 56
+
+
+def test_a_search_space_may_hold_choices_and_whole_numbers() -> None:
+    space = {
+        "nesterov": {"values": [True, False]},
+        "ns_steps": {"low": 3, "high": 8, "step": 1},
+        "betas.0": {"low": 0.8, "high": 0.95, "step": 0.05},
+        "lr": {"low": 1e-4, "high": 1e-1, "scale": "log"},
+    }
+    defaults = {"nesterov": True, "ns_steps": 5, "betas.0": 0.9, "lr": 0.01}
+    points = search_points(SearchConfig(**search(200)), 0, space, defaults)[1:]
+    drawn = {name: [point[f"optimizer.{name}"] for point in points] for name in space}
+    assert sorted(set(drawn["ns_steps"])) == [3, 4, 5, 6, 7, 8]
+    assert all(type(value) is int for value in drawn["ns_steps"])
+    assert sorted(set(drawn["betas.0"])) == [0.8, 0.85, 0.9, 0.95]
+    assert 0.4 < drawn["nesterov"].count(True) / len(points) < 0.6
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [{"low": 1, "high": 2}, {"values": []}, {"values": [1], "low": 1}, {"low": 1, "high": 8, "step": 0},
+     {"low": 1, "high": 8, "step": 1, "scale": "log"}, {"low": 2, "high": 1, "step": 1}],
+)  # fmt: skip
+def test_a_range_of_no_known_form_is_refused(bounds: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.search_space\.lr"):
+        search_points(SearchConfig(**search(8)), 0, {"lr": bounds}, {"lr": 1.0})
