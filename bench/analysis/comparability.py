@@ -11,11 +11,12 @@ from bench.analysis.frames import groups
 SETTING_KEYS = ["task", "data_fingerprint", "task_options", "steps", "batch_size", "eval_every", "loss_scale",
                 "precision", "device"]  # fmt: skip
 USED_STATUSES = ("completed", "diverged")
+SMALLEST_LOSS = float(np.finfo(np.float32).tiny)
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def prepare(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Adds `setting`, `cell`, `loss`, `finite_loss`, and keeps only what a comparison may use.
+    """Adds the columns that `bench.analysis` names, and keeps only what a comparison may use.
 
     Args:
         runs: The frame of `loading.load`.
@@ -32,7 +33,7 @@ def prepare(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     used = runs[runs["status"].isin(USED_STATUSES) & runs["finite_loss"].notna()]
     notes = _describe_splits(runs) + _describe_left_out(runs, used)
     newest = used.sort_values("time", kind="stable").duplicated(
-        ["setting", "optimizer", "cell", "seed", "sweep"], keep="last"
+        ["setting", "optimizer", "cell", "seed", "sweep", "stage", "replicate"], keep="last"
     )
     doubled = newest.index[newest]
     if len(doubled):
@@ -53,10 +54,30 @@ def _label_optimizers(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _add_losses(runs: pd.DataFrame) -> pd.DataFrame:
-    final = runs["final_val_loss"].where(runs["status"] != "diverged", math.inf)
-    loss = final.where(np.isfinite(final) | ~runs["status"].isin(USED_STATUSES), math.inf)
+    usable = runs["status"].isin(USED_STATUSES)
+    loss = _failed_as_infinite(runs["final_val_loss"], runs["status"])
     untrained = runs["initial_val_loss"].fillna(runs.groupby("setting")["initial_val_loss"].transform("median"))
-    return runs.assign(loss=loss, finite_loss=loss.where(np.isfinite(loss), untrained))
+    tested = (
+        (runs["final_test_loss"].notna() | (runs["status"] != "completed")).groupby(runs["setting"]).transform("all")
+    )
+    tested &= runs["final_test_loss"].notna().groupby(runs["setting"]).transform("any")
+    judged = _failed_as_infinite(runs["final_test_loss"].where(tested, runs["final_val_loss"]), runs["status"])
+    signed = (judged < 0).groupby(runs["setting"]).transform("any")
+    logs = np.log(judged.where(~signed, 1.0).clip(lower=SMALLEST_LOSS))
+    return runs.assign(
+        loss=loss,
+        finite_loss=loss.where(np.isfinite(loss) | ~usable, untrained),
+        split=np.where(tested, "test", "validation"),
+        judged_loss=judged,
+        scale=np.where(signed, "linear", "log"),
+        score=judged.where(signed, logs),
+        relevant=runs["relevant"].groupby(runs["setting"]).transform("min").mask(signed),
+    )
+
+
+def _failed_as_infinite(losses: pd.Series, statuses: pd.Series) -> pd.Series:
+    failed = (statuses == "diverged") | ((statuses == "completed") & ~np.isfinite(losses))
+    return losses.mask(failed, math.inf)
 
 
 def label_settings(runs: pd.DataFrame) -> pd.Series:
@@ -140,26 +161,3 @@ def _describe_left_out(runs: pd.DataFrame, used: pd.DataFrame) -> list[str]:
     left_out = runs.drop(index=used.index)
     counts = left_out["status"].value_counts()
     return [f"{count} runs with status {status} are listed, and not compared." for status, count in counts.items()]
-
-
-def timing_runs(used: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The runs whose clock may rank optimizers: trained alone, and per setting on one and the same hardware.
-
-    Returns:
-        The runs, and sentences on those that were left out.
-    """
-    if used.empty:
-        return used, []
-    alone = used[~used["shared_timing"].astype(bool)]
-    notes = []
-    if shared := len(used) - len(alone):
-        notes.append(f"{shared} runs were trained in packs: their time is shared, and no ranking by time uses it.")
-    if alone.empty:
-        return alone, notes
-    hardware = alone["device_name"] + alone["num_threads"].map(", {:g} threads".format)
-    common = hardware.groupby(alone["setting"]).transform(lambda names: names.value_counts(sort=True).index[0])
-    if others := int((hardware != common).sum()):
-        notes.append(
-            f"{others} runs came from other hardware than most of their setting: no ranking by time uses them."
-        )
-    return alone[hardware == common], notes

@@ -1,20 +1,26 @@
-"""How small a difference the seeds at hand can show, and how many more would be needed."""
+"""How small a difference the units at hand can show, and how many would resolve the margin that matters."""
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import pandas as pd
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
-from bench.analysis.intervals import ALPHA, MIN_PAIRS
+from bench.analysis.bootstrap import Array
+from bench.analysis.intervals import ALPHA, MIN_UNITS
 
 POWER = 0.8
-MAX_SEEDS = 10_000
+MAX_UNITS = 10_000
+UPPER_LEVEL = 0.8  # of the limit of sigma: four of five plans made with it reach their power (Browne 1995)
+NUM_POINTS = 2000
 
 
 def paired_power(difference: float, sigma: float, num_pairs: int, alpha: float = ALPHA) -> float:
-    """Chance that a two-sided paired t-test finds `difference`, from the noncentral t distribution.
+    """Chance that a two-sided paired t-test finds `difference`.
+
+    The noncentral t distribution, integrated over the quantiles of the variance: scipy's `nct.cdf` returns NaN in its
+    far tail.
 
     Args:
         difference: True mean difference.
@@ -22,66 +28,68 @@ def paired_power(difference: float, sigma: float, num_pairs: int, alpha: float =
         num_pairs: n >= 2.
         alpha: Level of the test.
     """
-    degrees = num_pairs - 1
     shift = abs(difference) / sigma * math.sqrt(num_pairs)
-    critical = stats.t.ppf(1 - alpha / 2, degrees)
-    found = stats.nct.sf(critical, degrees, shift) + stats.nct.cdf(-critical, degrees, shift)
-    # Far out scipy gives up with NaN, where the answer is certain.
-    return float(found) if np.isfinite(found) else 1.0
+    threshold = stats.t.ppf(1 - alpha / 2, num_pairs - 1) * _relative_deviations(num_pairs - 1)
+    return float(np.mean(special.ndtr(shift - threshold) + special.ndtr(-shift - threshold)))
+
+
+@lru_cache
+def _relative_deviations(degrees: int) -> Array:
+    """Equally likely values of s / sigma, `[NUM_POINTS]`."""
+    quantiles = (np.arange(NUM_POINTS) + 0.5) / NUM_POINTS
+    return np.asarray(np.sqrt(stats.chi2.ppf(quantiles, degrees) / degrees))
 
 
 def detectable_difference(sigma: float, num_pairs: int, alpha: float = ALPHA) -> float:
     """The smallest true difference that is found with a chance of `POWER`; inf with too few pairs to decide at all."""
-    if num_pairs < MIN_PAIRS or not math.isfinite(sigma):
+    if num_pairs < MIN_UNITS or not math.isfinite(sigma):
         return math.inf
-    if sigma == 0.0:
-        return 0.0
-    return sigma * _detectable_in_sigmas(num_pairs, alpha)
+    return sigma * _detectable_in_sigmas(num_pairs, alpha) if sigma > 0 else 0.0
 
 
 @lru_cache
 def _detectable_in_sigmas(num_pairs: int, alpha: float) -> float:
-    low, high = 0.0, 1.0
+    high = 1.0
     while paired_power(high, 1.0, num_pairs, alpha) < POWER:
-        low, high = high, 2 * high
-    return float(optimize.brentq(lambda d: paired_power(d, 1.0, num_pairs, alpha) - POWER, low, high))
+        high *= 2
+    return float(optimize.brentq(lambda d: paired_power(d, 1.0, num_pairs, alpha) - POWER, 0.0, high))
 
 
-def pairs_needed(difference: float, sigma: float, alpha: float = ALPHA) -> float:
-    """The fewest paired seeds that find `difference` with a chance of `POWER`; inf beyond `MAX_SEEDS`."""
-    if not (math.isfinite(difference) and math.isfinite(sigma)) or difference == 0.0:
+def units_needed(margin: float, sigma: float, alpha: float = ALPHA) -> float:
+    """The fewest pairs that find a difference as large as the margin with a chance of `POWER`.
+
+    Returns:
+        A whole number; inf beyond `MAX_UNITS`, NaN where the margin or sigma is not known.
+    """
+    if not (math.isfinite(margin) and math.isfinite(sigma)):
+        return math.nan
+    if sigma == 0.0 or paired_power(margin, sigma, MIN_UNITS, alpha) >= POWER:
+        return MIN_UNITS
+    if paired_power(margin, sigma, MAX_UNITS, alpha) < POWER:
         return math.inf
-    if sigma == 0.0 or paired_power(difference, sigma, MIN_PAIRS, alpha) >= POWER:
-        return MIN_PAIRS
-    if paired_power(difference, sigma, MAX_SEEDS, alpha) < POWER:
-        return math.inf
-    low, high = MIN_PAIRS, MAX_SEEDS
+    low, high = MIN_UNITS, MAX_UNITS
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if paired_power(difference, sigma, middle, alpha) >= POWER else (middle, high)
+        low, high = (low, middle) if paired_power(margin, sigma, middle, alpha) >= POWER else (middle, high)
     return high
 
 
-def noise_floor(final: pd.DataFrame) -> pd.DataFrame:
-    """Seed-to-seed standard deviation of the final loss, pooled over the optimizers of a setting at their best cells.
+def pooled_sigma(differences: Sequence[Array]) -> float:
+    """Upper limit of the standard deviation of paired differences, pooled over the comparisons with one baseline.
+
+    Two differences that share the baseline are correlated by a half where all arms are equally noisy, and their
+    variances by a quarter: k comparisons are worth k / (1 + (k - 1) / 4) independent ones.
 
     Args:
-        final: From `selection.final_runs`.
+        differences: Paired differences `[units]` of each comparison.
 
     Returns:
-        setting, sigma, num_runs, num_optimizers, and `detectable_3`, `detectable_5`, `detectable_10`: the smallest
-        differences between two optimizers that so many seeds find if their runs are no more alike on one seed than on
-        two.
+        The limit at `UPPER_LEVEL`; NaN where no comparison has two units.
     """
-    rows = []
-    for setting, group in final[final["status"] == "completed"].groupby("setting"):
-        by_optimizer = group.groupby("optimizer")["finite_loss"].agg(["var", "count"])
-        by_optimizer = by_optimizer[by_optimizer["count"] >= 2]
-        degrees = by_optimizer["count"] - 1
-        sigma = math.sqrt((by_optimizer["var"] * degrees).sum() / degrees.sum()) if len(by_optimizer) else math.nan
-        row = {"setting": setting, "sigma": sigma, "num_runs": len(group), "num_optimizers": len(by_optimizer)}
-        for count in (3, 5, 10):
-            row[f"detectable_{count}"] = detectable_difference(sigma * math.sqrt(2), count)
-        rows.append(row)
-    columns = ["setting", "sigma", "num_runs", "num_optimizers", "detectable_3", "detectable_5", "detectable_10"]
-    return pd.DataFrame(rows, columns=columns)
+    usable = [values for values in differences if len(values) >= 2]
+    degrees = sum(len(values) - 1 for values in usable)
+    if not degrees:
+        return math.nan
+    variance = sum(values.var(ddof=1) * (len(values) - 1) for values in usable) / degrees
+    effective = degrees / (1 + (len(usable) - 1) / 4)
+    return math.sqrt(variance * effective / stats.chi2.ppf(1 - UPPER_LEVEL, effective))

@@ -40,6 +40,29 @@ def trapezoid_score(ratios: Array) -> Array:
     return np.asarray(np.trapezoid(profile(ratios, taus), taus, axis=0) / 3)
 
 
+def profiles(times: pd.DataFrame, settings: list[str]) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, list[str]]:
+    """Profiles by steps, and by seconds where the cost of a step was measured for the whole pool.
+
+    Args:
+        times: `targets.times_to_target` of the final runs.
+        settings: Those that count (one per task).
+
+    Returns:
+        Measure -> `pool_times`; the scores of all, with the column `measure`; and sentences on who was left out.
+    """
+    pooled, scores, notes = {}, [], []
+    for measure in ("steps", "seconds"):
+        medians, left_out = pool_times(times, f"{measure}_to_target", settings)
+        if medians.shape[1] < 2 or medians.isna().any(axis=None):
+            continue
+        pooled[measure] = medians
+        scores.append(profile_scores(medians).assign(measure=measure))
+        if left_out and measure == "steps":
+            notes.append(f"Not run on every task, and so not in the performance profile: {', '.join(left_out)}.")
+    columns = ["measure", "optimizer", "score", "trapezoid", "num_reached", "num_tasks"]
+    return pooled, pd.concat(scores)[columns] if scores else pd.DataFrame(columns=columns), notes
+
+
 def pool_times(times: pd.DataFrame, column: str, settings: list[str]) -> tuple[pd.DataFrame, list[str]]:
     """Median time to target of every optimizer in every setting.
 

@@ -12,6 +12,7 @@ from bench.runs.identity import is_place
 from bench.runs.schema import Run, Summary
 
 MAX_KEYS = 96
+FRESH_SWEEP = "fresh_seeds"
 DESCRIPTIVE_KEYS = {"name", "_target_", "labels", "needs_closure"} | DOCUMENTATION
 BUDGET_KEYS = {"name", "_target_", "steps", "batch_size", "eval_every", "target", "loss_scale"} | DOCUMENTATION
 
@@ -85,7 +86,10 @@ def _identity(run: Run) -> dict[str, Any]:
         "status": run.status,
         "seed": run.seed,
         **{kind: clean_text(mapping(run.config.get(kind)).get("name")) for kind in ("task", "optimizer")},
-        "sweep": clean_text(run.sweep.name if run.sweep else ""),
+        "sweep": (name := clean_text(run.sweep.name if run.sweep else "")),
+        # Runs of before there were stages tell by their sweep's name that their seeds are fresh.
+        "stage": "fresh" if name == FRESH_SWEEP else run.stage,
+        "replicate": run.sweep.replicate if run.sweep else 0,
         "sweep_keys": tuple(sorted(clean_text(key) for key in list(run.sweep.cell if run.sweep else ())[:MAX_KEYS])),
         "data_fingerprint": clean_text(run.fingerprint.data),
         "code_fingerprint": clean_text(run.fingerprint.code),
@@ -102,6 +106,7 @@ def _settings(config: Mapping[str, Any], device: str) -> dict[str, Any]:
         "batch_size": number(task.get("batch_size")),
         "eval_every": number(task.get("eval_every")),
         "loss_scale": 1.0 if math.isnan(scale) else scale,
+        "relevant": number(task.get("relevant")),
         "target_metric": clean_text(target.get("metric")),
         "target_value": number(target.get("value")),
         "target_mode": "max" if target.get("mode") == "max" else "min",
@@ -132,8 +137,8 @@ def _optimizer(optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
 
 
 def _summary(summary: Summary) -> dict[str, Any]:
-    names = ("initial_val_loss", "final_val_loss", "best_val_loss", "final_val_accuracy", "train_seconds",
-             "step_seconds", "alone_step_seconds", "optimizer_share", "num_parameters", "state_bytes",
+    names = ("initial_val_loss", "final_val_loss", "final_test_loss", "best_val_loss", "final_val_accuracy",
+             "train_seconds", "step_seconds", "alone_step_seconds", "optimizer_share", "num_parameters", "state_bytes",
              "samples_per_step")  # fmt: skip
     figures = summary.figures
     metrics = [name for name in figures if name.startswith("final_") and METRIC_NAME.fullmatch(name)]

@@ -9,34 +9,38 @@ import pandas as pd
 
 from bench.analysis.bootstrap import Array
 from bench.analysis.frames import groups
-from bench.analysis.selection import FRESH_SWEEP
+from bench.analysis.tuning import is_search
 
 FLAT_SHARE = 0.05
 EDGE_SHARE = 0.05
-CURVE_COLUMNS = ["setting", "optimizer", "sweep", "key", "value", "loss", "low", "high", "fixed_loss", "num_seeds",
-                 "num_diverged"]  # fmt: skip
+CURVE_COLUMNS = ["setting", "optimizer", "sweep", "is_search", "key", "value", "loss", "low", "high", "fixed_loss",
+                 "num_seeds", "num_diverged"]  # fmt: skip
 
 
 def sweep_cells(used: pd.DataFrame) -> pd.DataFrame:
     """One row per (setting, optimizer, sweep, cell) of the tuning sweeps, over seeds.
 
     Returns:
-        setting, optimizer, sweep, cell, loss (median, inf kept), low, high (quartiles), num_seeds, num_diverged,
-        values (dict).
+        setting, optimizer, sweep, cell, loss (median, inf kept), low, high (least and largest), num_seeds,
+        num_diverged, values (dict), is_search (the sweep's cells were drawn, not laid out as a grid).
     """
-    tuning = used[(used["sweep"] != "") & (used["sweep"] != FRESH_SWEEP)]
+    tuning = used[(used["sweep"] != "") & (used["stage"] != "fresh")]
     keys = ["setting", "optimizer", "sweep", "cell"]
     if tuning.empty:
-        return pd.DataFrame(columns=[*keys, "loss", "low", "high", "num_seeds", "num_diverged", "values"])
+        return pd.DataFrame(columns=[*keys, "loss", "low", "high", "num_seeds", "num_diverged", "values", "is_search"])
     grouped = tuning.groupby(keys, sort=True)
     cells = grouped.agg(
         loss=("loss", "median"),
-        low=("loss", lambda loss: np.quantile(loss, 0.25, method="inverted_cdf")),
-        high=("loss", lambda loss: np.quantile(loss, 0.75, method="inverted_cdf")),
+        low=("loss", "min"),
+        high=("loss", "max"),
         num_seeds=("seed", "nunique"),
         num_diverged=("loss", lambda loss: int(np.isinf(loss).sum())),
     ).reset_index()
-    return cells.assign(values=[json.loads(text) for text in cells["cell"]])
+    drawn = {key: is_search(group) for key, group in groups(tuning, keys[:3])}
+    return cells.assign(
+        values=[json.loads(text) for text in cells["cell"]],
+        is_search=[drawn[key] for key in zip(*(cells[key] for key in keys[:3]), strict=True)],
+    )
 
 
 def swept_keys(cells: pd.DataFrame) -> list[str]:
@@ -53,9 +57,9 @@ def response_curves(cells: pd.DataFrame) -> pd.DataFrame:
     """Final loss against every swept key.
 
     Returns:
-        setting, optimizer, sweep, key, value, and of the best cell at this value (all other keys tuned anew): loss,
-        low, high, num_seeds, num_diverged; `fixed_loss` is the loss with all other keys held at the sweep's best cell
-        (NaN where that cell was not run).
+        setting, optimizer, sweep, is_search, key, value, and of the best cell at this value (all other keys tuned
+        anew): loss, low, high, num_seeds, num_diverged; `fixed_loss` is the loss with all other keys held at the
+        sweep's best cell (NaN where that cell was not run).
     """
     rows = []
     for (setting, optimizer, sweep), group in groups(cells, ["setting", "optimizer", "sweep"]):
@@ -67,7 +71,7 @@ def response_curves(cells: pd.DataFrame) -> pd.DataFrame:
             for value in sorted(set(group_values[~np.isnan(group_values)])):
                 at = group[group_values == value].sort_values(["loss", "cell"]).iloc[0]
                 fixed = group.loc[(group_values == value) & is_slice, "loss"]
-                rows.append((setting, optimizer, sweep, key, value, at["loss"], at["low"], at["high"],
+                rows.append((setting, optimizer, sweep, at["is_search"], key, value, at["loss"], at["low"], at["high"],
                              fixed.min() if len(fixed) else math.nan, at["num_seeds"], at["num_diverged"]))  # fmt: skip
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
@@ -125,14 +129,11 @@ def flat_widths(curves: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         setting, optimizer, sweep, key, best, best_loss, delta, width, low, high, open_low, open_high, unit ("decades"
         or "units" of the key), num_values. Zero has no place on a log axis and is left out there.
     """
-    num_cells = cells.groupby(["setting", "optimizer", "sweep"]).size()
-    num_keys = curves.groupby(["setting", "optimizer", "sweep"])["key"].nunique()
     delta = cells.groupby("setting")["loss"].min().abs() * FLAT_SHARE
+    # In a random search every value occurs once: a curve through them would follow the other keys' luck.
+    grids = curves[~curves["is_search"].astype(bool)]
     rows = []
-    for (setting, optimizer, sweep, key), curve in groups(curves, ["setting", "optimizer", "sweep", "key"]):
-        # In a random search every value occurs once: a curve through them would follow the other keys' luck.
-        if num_keys[setting, optimizer, sweep] > 1 and len(curve) >= num_cells[setting, optimizer, sweep]:
-            continue
+    for (setting, optimizer, sweep, key), curve in groups(grids, ["setting", "optimizer", "sweep", "key"]):
         log = is_log_key(list(curve["value"]))
         curve = curve[curve["value"] > 0] if log else curve
         position = np.log10(curve["value"].to_numpy()) if log else curve["value"].to_numpy()
@@ -150,7 +151,8 @@ def flat_widths(curves: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 def edge_flags(cells: pd.DataFrame, spaces: dict[str, dict[str, tuple[float, float]]]) -> pd.DataFrame:
     """Best cells that sit at the end of a swept key: the true best may lie outside.
 
-    On a grid that is its first or last value; in a random search the outer `EDGE_SHARE` of the search space.
+    On a grid that is its first or last value, of two as of many; in a random search the outer `EDGE_SHARE` of the
+    search space. At zero there is nothing further down: no hyperparameter may be negative.
 
     Args:
         cells: From `sweep_cells`.
@@ -161,16 +163,17 @@ def edge_flags(cells: pd.DataFrame, spaces: dict[str, dict[str, tuple[float, flo
     """
     rows = []
     for (setting, optimizer, sweep), group in groups(cells, ["setting", "optimizer", "sweep"]):
-        best = group.sort_values(["loss", "cell"]).iloc[0]["values"]
+        best = group.sort_values(["loss", "cell"]).iloc[0]
         for key in swept_keys(group):
-            value = number_of(best.get(key))
+            value = number_of(best["values"].get(key))
             tried = np.array([number_of(values.get(key)) for values in group["values"]])
-            tried = np.unique(tried[~np.isnan(tried)])
-            low, high = tried[0], tried[-1]
-            if len(tried) == len(group) > 8 and key in spaces.get(str(optimizer), {}):
+            low, high = np.nanmin(tried), np.nanmax(tried)
+            if best["is_search"] and key in spaces.get(str(optimizer), {}):
                 low, high = _inner_ends(*spaces[str(optimizer)][key])
-            if len(tried) > 2 and (value <= low or value >= high):
-                rows.append((setting, optimizer, sweep, key, value, "lower" if value <= low else "higher"))
+            if 0 < value <= low:
+                rows.append((setting, optimizer, sweep, key, value, "lower"))
+            elif value >= high:
+                rows.append((setting, optimizer, sweep, key, value, "higher"))
     return pd.DataFrame(rows, columns=["setting", "optimizer", "sweep", "key", "value", "direction"])
 
 

@@ -1,73 +1,74 @@
-"""Speedup against a named baseline, split into fewer steps x cost per step."""
+"""How many steps and seconds to the target, as ratios to the baseline: steps ratio x cost of a step."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench.analysis.bootstrap import Array, generator, percentile_interval
+from bench.analysis.bootstrap import Array
 from bench.analysis.frames import groups
-from bench.analysis.intervals import MIN_PAIRS
+from bench.analysis.intervals import MIN_UNITS, mean_interval
+from bench.analysis.pairs import pair_arms
+
+RATIOS = ("steps", "cost", "seconds")
+COLUMNS = ["setting", "optimizer", "baseline", "unit", "num_units", "missed", "missed_of", "baseline_missed",
+           "baseline_missed_of", "num_rounds",
+           *(f"{name}_{column}" for name in RATIOS for column in ("ratio", "low", "high"))]  # fmt: skip
 
 
-def speedups(times: pd.DataFrame, costs: pd.DataFrame, baselines: dict[str, str], *, seed: int = 0) -> pd.DataFrame:
-    """How many times fewer steps and seconds to the target than the baseline, medians over shared seeds.
+def speedups(times: pd.DataFrame, rounds: pd.DataFrame, baselines: dict[str, str]) -> pd.DataFrame:
+    """Steps, cost of a step and seconds, each as the optimizer's over the baseline's: below 1 is faster.
+
+    Ratios are geometric means with Student's interval on logarithms. Steps are compared where both arrive at the
+    target, paired by search or seed, and get an interval only where nobody misses it, since who arrives late and who
+    not at all is no accident. The cost of a step comes from interleaved rounds alone; without them it and the seconds
+    are NaN.
 
     Args:
         times: `targets.times_to_target` of the final runs.
-        costs: `step_times.step_costs`.
+        rounds: `step_times.rounds_of`: setting, optimizer, session, round, step_seconds.
         baselines: Setting -> optimizer.
-        seed: Of the bootstrap.
 
     Returns:
-        setting, optimizer, baseline, num_pairs, reached, reached_baseline, fewer_steps (baseline / optimizer; 0 where
-        the optimizer never arrives, inf where the baseline never does, NaN where neither does), low, high (95 %, pairs
-        resampled), cheaper_step (baseline's step / optimizer's step), speedup (their product), derived.
+        `COLUMNS`; a missed unit is one of whose runs one never reached the target.
     """
-    cost = costs.set_index(["setting", "optimizer"])
+    times = times.assign(log_steps=np.log(times["steps_to_target"].astype(float).clip(lower=1.0)))
     rows = []
     for setting, group in groups(times, "setting"):
         baseline = baselines.get(setting, "")
-        steps = group.pivot_table(
-            index="seed", columns="optimizer", values="steps_to_target", aggfunc="first", dropna=False
-        )
-        for optimizer in steps.columns:
-            if optimizer == baseline or baseline not in steps:
-                continue
-            pairs = steps[[optimizer, baseline]].dropna().to_numpy(dtype=float)
-            mine, other = (cost.loc[(setting, name)] for name in (optimizer, baseline))
-            fewer = ratio_of_medians(pairs) if len(pairs) else math.nan
-            low, high = _interval(pairs, seed=seed, label=f"speedup|{setting}|{optimizer}|{baseline}")
-            cheaper = float(other["step_seconds"] / mine["step_seconds"])
-            rows.append({
-                "setting": setting, "optimizer": optimizer, "baseline": baseline, "num_pairs": len(pairs),
-                "reached": int(np.isfinite(pairs[:, 0]).sum()), "reached_baseline": int(np.isfinite(pairs[:, 1]).sum()),
-                "fewer_steps": fewer, "low": low, "high": high, "cheaper_step": cheaper, "speedup": fewer * cheaper,
-                "derived": bool(mine["derived"] or other["derived"]),
-            })  # fmt: skip
-    columns = ["setting", "optimizer", "baseline", "num_pairs", "reached", "reached_baseline", "fewer_steps", "low",
-               "high", "cheaper_step", "speedup", "derived"]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+        reference = group[group["optimizer"] == baseline]
+        for optimizer, arm in groups(group[group["optimizer"] != baseline], "optimizer"):
+            arms = pair_arms(arm, reference, "log_steps")
+            steps, cost = arms.differences, cost_differences(rounds, setting, optimizer, baseline)
+            row: dict[str, Any] = {
+                "setting": setting, "optimizer": optimizer, "baseline": baseline, "unit": arms.unit,
+                "num_units": len(steps), "missed": arms.failed, "missed_of": arms.num_units,
+                "baseline_missed": arms.other_failed, "baseline_missed_of": arms.other_units, "num_rounds": len(cost),
+            }  # fmt: skip
+            all_arrive = arms.failed == arms.other_failed == 0
+            for name, parts in zip(RATIOS, ([steps], [cost], [steps, cost]), strict=True):
+                row |= _ratio(name, parts, shows_interval=name == "cost" or all_arrive)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def ratio_of_medians(pairs: Array) -> float:
-    """Baseline's median over the optimizer's, for pairs `[n, 2]` of (optimizer, baseline) times that may be inf."""
-    return float(_ratios(pairs[None])[0])
+def cost_differences(rounds: pd.DataFrame, setting: str, optimizer: str, baseline: str) -> Array:
+    """Differences of the logarithm of a step's seconds, optimizer - baseline, one for each round that timed both."""
+    logs = rounds[rounds["setting"] == setting].assign(log=lambda frame: np.log(frame["step_seconds"].astype(float)))
+    table = logs.pivot_table(index=["session", "round"], columns="optimizer", values="log")
+    if not {optimizer, baseline} <= set(table.columns):
+        return np.empty(0)
+    return (table[optimizer] - table[baseline]).dropna().to_numpy(dtype=float)
 
 
-def _ratios(pairs: Array) -> Array:
-    mine, other = np.median(pairs[..., 0], axis=-1), np.median(pairs[..., 1], axis=-1)
-    never = np.isinf(mine) & np.isinf(other)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(never, math.nan, other / mine)
-
-
-def _interval(pairs: Array, *, seed: int, label: str) -> tuple[float, float]:
-    if len(pairs) < MIN_PAIRS or np.isinf(np.median(pairs, axis=0)).all():
-        return math.nan, math.nan
-
-    def statistic(strata: list[Array]) -> Array:
-        # A resample in which neither arrives says "no difference".
-        return np.nan_to_num(_ratios(strata[0]), nan=1.0, posinf=math.inf)
-
-    return percentile_interval([pairs], statistic, rng=generator(seed, label))
+def _ratio(name: str, parts: list[Array], *, shows_interval: bool) -> dict[str, float]:
+    """The product of ratios whose logarithms are in `parts`, NaN where one of them is empty."""
+    if min(map(len, parts)) == 0:
+        return {f"{name}_{column}": math.nan for column in ("ratio", "low", "high")}
+    # The sum of k means is k times their mean.
+    interval = mean_interval(parts)
+    mean, low, high = (math.exp(min(len(parts) * value, 700.0)) for value in interval[:3])
+    if not shows_interval or min(map(len, parts)) < MIN_UNITS:
+        low = high = math.nan
+    return {f"{name}_ratio": mean, f"{name}_low": low, f"{name}_high": high}

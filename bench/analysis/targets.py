@@ -58,38 +58,34 @@ def choose_targets(runs: pd.DataFrame, overrides: Sequence[dict[str, object]] = 
 def times_to_target(
     runs: pd.DataFrame, metrics: pd.DataFrame, targets: pd.DataFrame, costs: pd.DataFrame
 ) -> pd.DataFrame:
-    """Steps and seconds each run took to its setting's target.
+    """Steps each run took to its setting's target, and what they cost.
 
     Args:
         runs: Comparable runs.
         metrics: All metrics.
         targets: From `choose_targets`.
-        costs: From `step_times.step_costs`: seconds per step where a run's own clock was shared.
+        costs: From `step_times.step_costs`.
 
     Returns:
-        Indexed by run: setting, optimizer, cell, seed, steps_to_target, seconds_to_target (inf: missed; NaN: no honest
-        clock), seconds_derived.
+        Indexed by run: setting, optimizer, cell, replicate, seed, steps_to_target, seconds_to_target (inf: missed; NaN:
+        the cost of a step was not measured).
     """
     by_setting = {target.setting: target for target in each(targets)}
     cost = costs.set_index(["setting", "optimizer"])["step_seconds"].to_dict()
+    who = ["setting", "optimizer", "cell", "replicate", "seed"]
     rows = []
     for run, curve in groups(metrics[metrics["run"].isin(runs.index)], "run"):
         info = runs.loc[run]
         target = by_setting.get(info["setting"])
         if target is None:
             continue
-        steps, seconds = math.inf, math.inf
+        steps = math.inf
         if target.metric in curve:
-            values, limit = curve[target.metric].to_numpy(), np.array([target.value])
-            steps = first_crossings(values, curve["step"].to_numpy(dtype=float), limit, target.mode)[0]
-            seconds = first_crossings(values, curve["train_seconds"].to_numpy(), limit, target.mode)[0]
-        if info["shared_timing"] and math.isfinite(steps):
-            seconds = steps * cost.get((info["setting"], info["optimizer"]), math.nan)
-        elif math.isfinite(steps) and not math.isfinite(seconds):
-            seconds = math.nan
-        rows.append((run, *info[["setting", "optimizer", "cell", "seed"]], steps, seconds, bool(info["shared_timing"])))
-    columns = ["run", "setting", "optimizer", "cell", "seed", "steps_to_target", "seconds_to_target", "seconds_derived"]
-    return pd.DataFrame(rows, columns=columns).set_index("run")
+            values, at = curve[target.metric].to_numpy(), curve["step"].to_numpy(dtype=float)
+            steps = first_crossings(values, at, np.array([target.value]), target.mode)[0]
+        seconds = steps * cost.get((info["setting"], info["optimizer"]), math.nan) if math.isfinite(steps) else steps
+        rows.append((run, *info[who], steps, seconds))
+    return pd.DataFrame(rows, columns=["run", *who, "steps_to_target", "seconds_to_target"]).set_index("run")
 
 
 def target_curves(final: pd.DataFrame, metrics: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
-from bench.analysis.bootstrap import Array, generator, resample
+from bench.analysis.bootstrap import Array
 from bench.analysis.frames import groups
-from bench.analysis.selection import FRESH_SWEEP
+from bench.analysis.intervals import mean_interval
 
-NUM_RESAMPLES = 1000
+MIN_TRIALS = 4
 SEARCH = "search"
 
 
@@ -44,38 +44,46 @@ def expected_best(losses: Array) -> Array:
     return np.asarray(np.sort(losses, axis=-1) @ order_weights(losses.shape[-1]).T)
 
 
-def tuning_curves(used: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """`expected_best` of every search, with a 95 % percentile bootstrap over its trials.
+def tuning_curves(used: pd.DataFrame) -> pd.DataFrame:
+    """`expected_best` of every search: mean over its replicates, and Student's 95 % interval where there are three.
 
-    A trial is a cell, its loss the median over its seeds; a diverged one counts as an untrained model. Grids have no
-    order in which a tuner would draw them, so only quasi-random searches (every swept value occurs once) are taken.
+    A trial is a cell, its loss the median over its tuning seeds; a diverged one counts as an untrained model. Grids
+    have no order in which a tuner would draw them, so only quasi-random searches are taken.
 
     Returns:
-        setting, optimizer, sweep, k, expected, low, high, num_trials.
+        setting, optimizer, sweep, k, expected, low, high (NaN with fewer than `MIN_UNITS` searches), num_trials,
+        num_searches.
     """
-    tuning = used[(used["sweep"] != "") & (used["sweep"] != FRESH_SWEEP)]
-    parts = []
-    for (setting, optimizer, sweep), group in groups(tuning, ["setting", "optimizer", "sweep"]):
+    tuning = used[(used["sweep"] != "") & (used["stage"] == "tuning")]
+    keys = ["setting", "optimizer", "sweep"]
+    searches: dict[tuple[str, ...], list[Array]] = {}
+    for (*key, _), group in groups(tuning, [*keys, "replicate"]):
         losses = group.groupby("cell")["finite_loss"].median().to_numpy()
-        if len(losses) < 4 or not (sweep == SEARCH or is_search(group)):
-            continue
-        rng = generator(seed, f"tuning|{setting}|{optimizer}|{sweep}")
-        resampled = expected_best(resample([losses], rng, NUM_RESAMPLES)[0])
-        low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
+        if len(losses) >= MIN_TRIALS and is_search(group):
+            searches.setdefault(tuple(key), []).append(expected_best(losses))
+    parts = []
+    for key, curves in searches.items():
+        length = min(map(len, curves))
+        values = np.array([curve[:length] for curve in curves])
+        ends = np.array([mean_interval([column])[1:3] for column in values.T])
+        ends[np.isinf(ends)] = math.nan
         parts.append(pd.DataFrame({
-            "setting": setting, "optimizer": optimizer, "sweep": sweep, "k": np.arange(1, len(losses) + 1),
-            "expected": expected_best(losses), "low": low, "high": high, "num_trials": len(losses),
+            **dict(zip(keys, key, strict=True)), "k": np.arange(1, length + 1), "expected": values.mean(axis=0),
+            "low": ends[:, 0], "high": ends[:, 1], "num_trials": length, "num_searches": len(curves),
         }))  # fmt: skip
-    columns = ["setting", "optimizer", "sweep", "k", "expected", "low", "high", "num_trials"]
+    columns = [*keys, "k", "expected", "low", "high", "num_trials", "num_searches"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def is_search(runs: pd.DataFrame) -> bool:
-    """Whether the cells of a sweep look drawn: two or more keys vary, each with as many values as there are cells."""
+    """Whether the cells of a sweep were drawn: it says so, or two or more keys each take as many values as there are
+    cells."""
+    if (runs["sweep"] == SEARCH).all():
+        return True
     cells = runs.drop_duplicates("cell")["hyperparameters"]
     varying: dict[str, set[float]] = {}
     for values in cells:
         for key, value in values.items():
             if isinstance(value, float) and math.isfinite(value):
                 varying.setdefault(key, set()).add(value)
-    return sum(len(seen) == len(cells) for seen in varying.values()) >= 2
+    return sum(len(seen) == len(cells) > 2 for seen in varying.values()) >= 2

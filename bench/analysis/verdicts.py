@@ -1,21 +1,35 @@
-"""Comparisons with the baseline, and the sentence that each of them earns: a headline and its details."""
+"""Comparisons with the baseline, and the one word that each of them earns.
+
+Losses are compared among units that succeeded on both sides, failures by a test of their own. Relevance goes before
+significance: a difference whose interval lies within the task's margin is practically none, however sure it is.
+"""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench.analysis.aggregates import normalize_scores
+from bench.analysis.bootstrap import Array
+from bench.analysis.failures import failure_interval, failure_p_value, smallest_p_value
 from bench.analysis.frames import groups
-from bench.analysis.intervals import ALPHA, MIN_PAIRS, holm, paired_interval
-from bench.analysis.power import detectable_difference, pairs_needed
+from bench.analysis.intervals import ALPHA, MIN_UNITS, holm, mean_interval
+from bench.analysis.pairs import SEARCH, Arms, deviations, pair_arms
+from bench.analysis.power import detectable_difference, pooled_sigma, units_needed
 
 PREFERRED_BASELINES = ("adamw", "adam", "sgd")
 OVERALL = "all tasks"
-COLUMNS = ["setting", "optimizer", "baseline", "loss", "baseline_loss", "difference", "relative", "low", "high",
-           "t_low", "t_high", "bootstrap_low", "bootstrap_high", "p_value", "p_holm", "num_pairs", "num_comparisons",
-           "num_diverged", "num_diverged_baseline", "sigma", "detectable", "seeds_needed", "fresh",
-           "verdict"]  # fmt: skip
+MIN_TASKS = 5
+BETTER, WORSE, SAME, UNRESOLVED = "better", "worse", "practically the same", "unresolved"
+TOO_FEW, ALL_FAILED, DISAGREE = "too few", "always failed", "tasks disagree"
+FAILS_MORE, FAILS_LESS = "fails more often", "fails less often"
+COLUMNS = ["setting", "optimizer", "baseline", "unit", "verdict", "failure_verdict", "difference", "low", "high",
+           "scale", "split", "relevant", "p_value", "p_holm", "num_units", "num_runs", "fresh", "failed", "failed_of",
+           "failed_low", "failed_high", "baseline_failed", "baseline_failed_of", "baseline_failed_low",
+           "baseline_failed_high", "failure_p_value", "failure_p_holm", "num_claims", "sd_searches", "sd_seeds",
+           "sigma_upper", "detectable", "units_needed"]  # fmt: skip
+
+NEEDED = ["setting", "optimizer", "replicate", "seed", "score", "scale", "split", "relevant", "fresh"]
 
 
 def choose_baselines(final: pd.DataFrame, wanted: str | None) -> dict[str, str]:
@@ -36,102 +50,155 @@ def choose_baselines(final: pd.DataFrame, wanted: str | None) -> dict[str, str]:
     return chosen
 
 
-def compare(final: pd.DataFrame, baselines: dict[str, str], *, seed: int = 0) -> pd.DataFrame:
-    """Paired comparison of every optimizer with the baseline of its setting, Holm-corrected over all of them.
+def compare(final: pd.DataFrame, baselines: dict[str, str], counted: list[str]) -> pd.DataFrame:
+    """Every optimizer against the baseline of its setting and, from `MIN_TASKS` tasks on, over all tasks.
 
-    A diverged run counts with the loss of its untrained model. "better" or "worse" needs both intervals to exclude
-    zero and the corrected p-value to be at most `ALPHA`.
+    One family: Holm's correction covers every claim of the table, losses and failures, single tasks and all of them.
 
     Args:
-        final: One run per (setting, optimizer, seed), from `selection.final_runs`.
+        final: From `selection.final_runs`.
         baselines: From `choose_baselines`.
-        seed: Of the bootstrap.
+        counted: The settings that stand for their tasks in the comparison over all of them.
 
     Returns:
-        One row per comparison, `COLUMNS`; `verdict` is better, worse, identical, not distinguishable, too few seeds
-        or both diverged.
+        One row per comparison, `COLUMNS`, the ones over all tasks last, under the setting `OVERALL`. `difference`,
+        `low`, `high`, `relevant`, the deviations and `detectable` are in units of the score: differences of logarithms
+        where `scale` is "log". `verdict` is `BETTER`, `WORSE`, `SAME`, `UNRESOLVED`, `TOO_FEW`, `ALL_FAILED` or
+        `DISAGREE`; `failure_verdict` is `FAILS_MORE`, `FAILS_LESS` or "".
     """
+    final = final[NEEDED]
+    pairs = {
+        (str(setting), str(optimizer)): pair_arms(arm, group[group["optimizer"] == baselines[setting]], "score")
+        for setting, group in groups(final, "setting")
+        if setting in baselines
+        for optimizer, arm in groups(group, "optimizer")
+        if optimizer != baselines[setting]
+    }
+    rows = [_loss_row(final, setting, optimizer, baselines[setting], arms)
+            for (setting, optimizer), arms in pairs.items()]  # fmt: skip
+    rows += _overall_rows(final, pairs, baselines, counted)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return _judge_overall(_judge(_correct(table), pairs), counted)
+
+
+def _loss_row(final: pd.DataFrame, setting: str, optimizer: str, baseline: str, arms: Arms) -> dict[str, Any]:
+    group = final[(final["setting"] == setting) & final["optimizer"].isin([optimizer, baseline])]
+    interval = mean_interval([arms.differences])
+    searches, seeds = np.array([deviations(runs) for _, runs in group.groupby("optimizer")]).T
+    return {
+        "setting": setting, "optimizer": optimizer, "baseline": baseline, "unit": arms.unit,
+        "difference": interval.mean, "low": interval.low, "high": interval.high, "p_value": interval.p_value,
+        **{name: group[name].iloc[0] for name in ("scale", "split", "relevant")},
+        "num_units": len(arms.differences), "num_runs": arms.num_runs, "fresh": bool(group["fresh"].all()),
+        **_failure_columns("", arms.failed, arms.num_units),
+        **_failure_columns("baseline_", arms.other_failed, arms.other_units),
+        "failure_p_value": failure_p_value(arms.failed, arms.num_units, arms.other_failed, arms.other_units),
+        "sd_searches": _root_mean_square(searches), "sd_seeds": _root_mean_square(seeds),
+    }  # fmt: skip
+
+
+def _failure_columns(prefix: str, failed: int, units: int) -> dict[str, Any]:
+    low, high = failure_interval(failed, units)
+    ends = {f"{prefix}failed_low": low, f"{prefix}failed_high": high}
+    return {f"{prefix}failed": failed, f"{prefix}failed_of": units, **ends}
+
+
+def _root_mean_square(values: Array) -> float:
+    known = values[~np.isnan(values)]
+    return math.sqrt(np.mean(known**2)) if len(known) else math.nan
+
+
+def _overall_rows(
+    final: pd.DataFrame, pairs: dict[tuple[str, str], Arms], baselines: dict[str, str], counted: list[str]
+) -> list[dict[str, Any]]:
+    """Optimizers that ran on every task against one and the same baseline, with losses that have logarithms."""
+    facts = final[final["setting"].isin(counted)].drop_duplicates("setting")
+    names = {baselines.get(setting) for setting in counted}
+    if len(counted) < MIN_TASKS or len(names) != 1 or (facts["scale"] != "log").any():
+        return []
     rows = []
-    for setting, group in groups(final, "setting"):
-        baseline = baselines.get(setting, "")
-        losses = group.pivot(index="seed", columns="optimizer", values="finite_loss")
-        diverged = group.pivot(index="seed", columns="optimizer", values="status") == "diverged"
-        fresh = group.groupby("optimizer")["fresh"].any()
-        for optimizer in losses.columns:
-            if optimizer == baseline or baseline not in losses:
-                continue
-            pairs = losses[[optimizer, baseline]].dropna()
-            interval = paired_interval([(pairs[optimizer] - pairs[baseline]).to_numpy()], seed=seed,
-                                       label=f"{setting}|{optimizer}|{baseline}")  # fmt: skip
-            rows.append({
-                "setting": setting, "optimizer": optimizer, "baseline": baseline,
-                "loss": pairs[optimizer].mean(), "baseline_loss": pairs[baseline].mean(),
-                "sigma": (pairs[optimizer] - pairs[baseline]).std(ddof=1),
-                "num_diverged": int(diverged.loc[pairs.index, optimizer].sum()),
-                "num_diverged_baseline": int(diverged.loc[pairs.index, baseline].sum()),
-                "fresh": bool(fresh[optimizer] and fresh[baseline]), **interval,
-            })  # fmt: skip
-    return _conclude(pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "verdict"]))
-
-
-def compare_overall(final: pd.DataFrame, settings: list[str], baseline: str | None, *, seed: int = 0) -> pd.DataFrame:
-    """The same over all tasks at once, on normalized losses (`1 - normalize_scores`), all tasks weighing alike.
-
-    Returns:
-        As `compare`, with `setting` = `OVERALL`; empty with fewer than two tasks.
-    """
-    scored = final.assign(shortfall=1 - normalize_scores(final))
-    scored = scored[scored["setting"].isin(settings)].dropna(subset="shortfall")
-    tables = [
-        group.pivot(index="seed", columns="optimizer", values="shortfall") for _, group in scored.groupby("setting")
-    ]
-    pool = set.intersection(*(set(table.columns) for table in tables)) if tables else set()
-    rows = []
-    for optimizer in sorted(pool - {baseline}):
-        if baseline not in pool or len(tables) < 2:
+    for optimizer in sorted({name for _, name in pairs}):
+        arms = [pairs[setting, optimizer] for setting in counted if (setting, optimizer) in pairs]
+        units = {arm.unit for arm in arms}
+        if len(arms) < len(counted) or len(units) > 1:
             continue
-        pairs = [table[[optimizer, baseline]].dropna() for table in tables]
-        differences = [(pair[optimizer] - pair[baseline]).to_numpy() for pair in pairs]
-        interval = paired_interval(differences, seed=seed, label=f"{OVERALL}|{optimizer}|{baseline}")
-        mine = scored[scored["optimizer"].isin([optimizer, baseline])]
+        interval = mean_interval([arm.differences for arm in arms])
         rows.append({
-            "setting": OVERALL, "optimizer": optimizer, "baseline": baseline,
-            "loss": np.mean([pair[optimizer].mean() for pair in pairs]),
-            "baseline_loss": np.mean([pair[baseline].mean() for pair in pairs]), "sigma": math.nan,
-            "num_diverged": int(((mine["optimizer"] == optimizer) & (mine["status"] == "diverged")).sum()),
-            "num_diverged_baseline": int(((mine["optimizer"] == baseline) & (mine["status"] == "diverged")).sum()),
-            "fresh": bool(mine["fresh"].all()), **interval,
+            "setting": OVERALL, "optimizer": optimizer, "baseline": names.copy().pop(), "unit": units.pop(),
+            "difference": interval.mean, "low": interval.low, "high": interval.high, "p_value": interval.p_value,
+            "scale": "log", "split": "/".join(sorted(facts["split"].unique())), "relevant": facts["relevant"].mean(),
+            "num_units": min(len(arm.differences) for arm in arms), "num_runs": sum(arm.num_runs for arm in arms),
+            "fresh": bool(final.loc[final["setting"].isin(counted), "fresh"].all()), "failure_p_value": 1.0,
         })  # fmt: skip
-    return _conclude(pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "verdict"]))
+    return rows
 
 
-def _conclude(table: pd.DataFrame) -> pd.DataFrame:
-    counted = table["num_pairs"] >= MIN_PAIRS
-    table["num_comparisons"] = int(counted.sum())
-    table["p_holm"] = 1.0
-    table.loc[counted, "p_holm"] = holm(list(table.loc[counted, "p_value"]))
-    # A normalized loss is a share already.
-    comparable = (table["baseline_loss"] != 0) & (table["setting"] != OVERALL)
-    table["relative"] = table["difference"] / table["baseline_loss"].abs().where(comparable)
+def _correct(table: pd.DataFrame) -> pd.DataFrame:
+    """Holm's correction over all claims that could have been made; what could not is not paid for (Tarone 1990)."""
+    losses = table["num_units"] >= MIN_UNITS
+    counts = table[["failed", "failed_of", "baseline_failed", "baseline_failed_of"]].fillna(0).astype(int)
+    failures = pd.Series([smallest_p_value(*row) <= ALPHA for row in counts.itertuples(index=False)], table.index)
+    p_values = [*table.loc[losses, "p_value"], *table.loc[failures, "failure_p_value"]]
+    corrected = holm(p_values)
+    table["num_claims"] = len(p_values)
+    table["p_holm"], table["failure_p_holm"] = 1.0, 1.0
+    table.loc[losses, "p_holm"] = corrected[: int(losses.sum())]
+    table.loc[failures, "failure_p_holm"] = corrected[int(losses.sum()) :]
+    return table
+
+
+def _judge(table: pd.DataFrame, pairs: dict[tuple[str, str], Arms]) -> pd.DataFrame:
     # Holm's first and hardest step: what is found at this level is found wherever it stands in the order.
-    alpha = ALPHA / max(int(counted.sum()), 1)
+    alpha = ALPHA / max(int(table["num_claims"].max()) if len(table) else 1, 1)
+    sigmas = {
+        setting: pooled_sigma([pairs[setting, name].differences for name in rows["optimizer"]])
+        for setting, rows in groups(table[table["setting"] != OVERALL], "setting")
+    }
+    table["sigma_upper"] = table["setting"].map(sigmas).astype(float)
     table["detectable"] = [
-        detectable_difference(s, n, alpha) for s, n in zip(table["sigma"], table["num_pairs"], strict=True)
+        detectable_difference(sigma, int(count), alpha)
+        for sigma, count in zip(table["sigma_upper"], table["num_units"], strict=True)
     ]
-    table["seeds_needed"] = [
-        pairs_needed(d, s, alpha) for d, s in zip(table["difference"], table["sigma"], strict=True)
+    table["units_needed"] = [
+        units_needed(margin, sigma, alpha)
+        for margin, sigma in zip(table["relevant"], table["sigma_upper"], strict=True)
     ]
-    table["verdict"] = [_verdict(row) for _, row in table.iterrows()]
-    return table.reindex(columns=COLUMNS)
+    table["verdict"] = [loss_verdict(row) for _, row in table.iterrows()]
+    table["failure_verdict"] = [_failure_verdict(row) for _, row in table.iterrows()]
+    return table
 
 
-def _verdict(row: pd.Series) -> str:
-    if 0 < row["num_pairs"] == row["num_diverged"] == row["num_diverged_baseline"]:
-        return "both diverged"
-    if row["num_pairs"] < MIN_PAIRS:
-        return "too few seeds"
-    if row["difference"] == 0 and row["low"] == row["high"] == 0:
-        return "identical"
+def loss_verdict(row: Any) -> str:
+    """The word for one row of `compare`, from its interval, corrected p-value and margin."""
+    if 0 < row["failed_of"] == row["failed"] and 0 < row["baseline_failed_of"] == row["baseline_failed"]:
+        return ALL_FAILED
+    if row["num_units"] < MIN_UNITS:
+        return TOO_FEW
+    margin = 0.0 if math.isnan(row["relevant"]) else row["relevant"]
+    if -margin <= row["low"] and row["high"] <= margin:
+        return SAME
     if row["p_holm"] > ALPHA or row["low"] <= 0 <= row["high"]:
-        return "not distinguishable"
-    return "better" if row["difference"] < 0 else "worse"
+        return UNRESOLVED
+    return BETTER if row["difference"] < 0 else WORSE
+
+
+def _failure_verdict(row: pd.Series) -> str:
+    if row["failure_p_holm"] > ALPHA:
+        return ""
+    more = row["failed"] * row["baseline_failed_of"] > row["baseline_failed"] * row["failed_of"]
+    return FAILS_MORE if more else FAILS_LESS
+
+
+def _judge_overall(table: pd.DataFrame, counted: list[str]) -> pd.DataFrame:
+    """No word over all tasks where the tasks themselves disagree."""
+    for index in table.index[table["setting"] == OVERALL]:
+        optimizer = table.loc[index, "optimizer"]
+        own = table[(table["optimizer"] == optimizer) & table["setting"].isin(counted)]
+        if {BETTER, WORSE} <= set(own["verdict"]) or (own["failure_verdict"] == FAILS_MORE).any():
+            table.loc[index, "verdict"] = DISAGREE
+    return table
+
+
+def is_procedure(row: Any) -> bool:
+    """Whether a comparison speaks of optimizers, each tuned by several searches, and not of two settings."""
+    return bool(row.unit == SEARCH)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from bench.config.schema import OptimizerConfig, TrialConfig
-from bench.config.targets import locate
+from bench.config.schema import TrialConfig
 from bench.runs.trial import Trial
+from bench.training.ensemble_optimizer import has_rules
+from bench.training.proof import optimizer_classes
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,12 @@ class Pack:
 
 
 def structure(config: TrialConfig) -> str:
-    """The pack key: equal for trials that differ only in the seed and in float hyperparameters of the optimizer."""
-    masked = {**config.mapping, "seed": None, "optimizer": _mask_floats(config.mapping["optimizer"])}
+    """The pack key: equal for trials that differ only in the seed and in float hyperparameters of the optimizer.
+
+    An optimizer that is not built on rules may branch on a hyperparameter of 0, so that 0 stands apart there.
+    """
+    zero_apart = not all(map(has_rules, optimizer_classes(config.optimizer)))
+    masked = {**config.mapping, "seed": None, "optimizer": _mask_floats(config.mapping["optimizer"], zero_apart)}
     return repr(sorted(masked.items()))
 
 
@@ -38,22 +43,12 @@ def cost_key(config: TrialConfig) -> str:
     return repr(_mask_floats({**config.mapping, "seed": None}))
 
 
-def _mask_floats(value: Any) -> Any:
+def _mask_floats(value: Any, zero_apart: bool = False) -> Any:
     if isinstance(value, Mapping):
-        return sorted((key, _mask_floats(item)) for key, item in value.items())
+        return sorted((key, _mask_floats(item, zero_apart)) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return [_mask_floats(item) for item in value]
-    return "float" if isinstance(value, float) else value
-
-
-def reason_alone(config: OptimizerConfig) -> str | None:
-    """Why trials of this optimizer must train one by one, or None where they can be packed."""
-    if config.needs_closure:
-        return f"{config.name or config.path} steps through a closure"
-    optimizer_class = locate(config.class_path, f"{config.path}._target_")
-    if not (hasattr(optimizer_class, "rule_for") and hasattr(optimizer_class, "apply_rule")):
-        return f"{optimizer_class.__name__} is not built on an update rule (optimizers.rule_optimizer)"
-    return reason_alone(config.rest) if config.rest is not None else None
+        return [_mask_floats(item, zero_apart) for item in value]
+    return "float" if isinstance(value, float) and not (zero_apart and value == 0) else value
 
 
 def group_by_structure(trials: Sequence[Trial]) -> list[list[Trial]]:
@@ -66,9 +61,6 @@ def group_by_structure(trials: Sequence[Trial]) -> list[list[Trial]]:
 
 def cut_into_packs(trials: Sequence[Trial], pack_size: int) -> list[Pack]:
     """Packs of at most `pack_size`, as even as possible."""
-    reason = reason_alone(trials[0].config.optimizer)
-    if reason is not None:
-        return [Pack((trial,), reason) for trial in trials]
     num_packs = -(-len(trials) // pack_size)
     bounds = [len(trials) * number // num_packs for number in range(num_packs + 1)]
     return [Pack(tuple(trials[start:end])) for start, end in pairwise(bounds)]

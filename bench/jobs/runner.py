@@ -104,11 +104,19 @@ class PackRunner:
         return run
 
     def _train(self, trials: Sequence[Trial], task: Task, mirror: Mirror) -> list[Record]:
-        """Train trials together; where memory does not suffice, half of them at a time."""
+        """Train trials together; where memory does not suffice, half of them at a time.
+
+        A pack that fails in any other way has its trials trained one by one: an optimizer or a model may do after many
+        steps what cannot be packed.
+        """
         watchers, checkpoint = [*self.watchers, mirror], self._checkpoint(trials)
         records = train([trial.config for trial in trials], task, watchers, self.stop, checkpoint)
-        if len(trials) == 1 or not any(record.message == OUT_OF_MEMORY for record in records):
+        failed = [record.message for record in records if record.status == "failed"]
+        if len(trials) == 1 or not failed:
             return records
+        if OUT_OF_MEMORY not in failed:
+            log.warning("a pack of %d trials failed (%s): training them one by one", len(trials), failed[0])
+            return [record for trial in trials for record in self._train([trial], task, mirror)]
         half = (len(trials) + 1) // 2
         log.warning("a pack of %d trials does not fit into memory: going on with packs of %d", len(trials), half)
         return self._train(trials[:half], task, mirror) + self._train(trials[half:], task, mirror)

@@ -7,11 +7,12 @@ import torch
 
 from bench.config.schema import SessionConfig
 from bench.jobs.calibration import Calibration
-from bench.jobs.packing import Pack, cut_into_packs, group_by_structure, reason_alone, structure, with_companion
+from bench.jobs.packing import Pack, cut_into_packs, group_by_structure, structure, with_companion
+from bench.jobs.proofs import Proofs
 from bench.runs.folders import ResultsFolder
 from bench.runs.trial import Trial
 from bench.training.checkpoint import find_checkpointed
-from bench.training.components import TaskShelf
+from bench.training.components import Task, TaskShelf
 
 WORKER_START_SECONDS = 5.0  # imports and loading the data, in a worker
 
@@ -35,34 +36,36 @@ def choose_packing(
     trials: Sequence[Trial], missing: Sequence[Trial], session: SessionConfig, tasks: TaskShelf
 ) -> Packing:
     """How the `missing` ones among `trials` are to train."""
-    calibration = Calibration(ResultsFolder(session.results_dir).calibration)
+    folder = ResultsFolder(session.results_dir).calibration
+    calibration, proofs = Calibration(folder), Proofs(folder)
     packs = list(_find_begun(trials, missing, session, tasks, calibration))
     begun = {trial.run_id for pack in packs for trial in pack.trials}
     seconds = 0.0
     for group in group_by_structure([trial for trial in missing if trial.run_id not in begun]):
         config = group[0].config
-        if len(group) == 1:
-            packs.append(_single(group[0], trials, session))
-            continue
         task = tasks.get(config.task, config.device)
+        if len(group) == 1:
+            packs.append(_single(group[0], trials, session, task, proofs))
+            continue
         alone = calibration.step_cost(task, group[0])
-        size, trial_step_seconds = session.pack_size or 1, alone.seconds
-        if session.pack_size is None and reason_alone(config.optimizer) is None:
+        reason = proofs.reason_alone(task, group)
+        size, trial_step_seconds = (session.pack_size or 1) if reason is None else 1, alone.seconds
+        if session.pack_size is None and reason is None:
             size, pack_step_seconds = calibration.pack_size(task, group)
             trial_step_seconds = pack_step_seconds / size
-        packs += [replace(pack, alone_step_seconds=alone.seconds) for pack in cut_into_packs(group, size)]
+        cut = cut_into_packs(group, size)
+        packs += [replace(pack, reason=reason, alone_step_seconds=alone.seconds) for pack in cut]
         seconds += len(group) * config.task.steps * trial_step_seconds
     return Packing(packs, seconds, _choose_workers(packs, seconds, session, tasks, calibration))
 
 
-def _single(trial: Trial, trials: Sequence[Trial], session: SessionConfig) -> Pack:
+def _single(trial: Trial, trials: Sequence[Trial], session: SessionConfig, task: Task, proofs: Proofs) -> Pack:
     """The pack of the only missing trial of its structure."""
-    reason = reason_alone(trial.config.optimizer)
-    if reason is not None or session.pack_size in (None, 1):
-        return Pack((trial,), reason)
-    return Pack(
-        with_companion([trial], [other for other in trials if structure(other.config) == structure(trial.config)])
-    )
+    alike = [other for other in trials if structure(other.config) == structure(trial.config)]
+    if len(alike) == 1 or session.pack_size in (None, 1):
+        return Pack((trial,))
+    reason = proofs.reason_alone(task, alike)
+    return Pack(with_companion([trial], alike) if reason is None else (trial,), reason)
 
 
 def _find_begun(
@@ -82,7 +85,7 @@ def _find_begun(
             pack = tuple(by_id[run_id] for run_id in run_ids)
             task = tasks.get(pack[0].config.task, pack[0].config.device)
             alone = calibration.step_cost(task, pack[0]).seconds if len(pack) > 1 else None
-            yield Pack(pack, reason_alone(pack[0].config.optimizer), alone)
+            yield Pack(pack, alone_step_seconds=alone)
 
 
 def _choose_workers(

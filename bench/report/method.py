@@ -7,7 +7,7 @@ import pandas as pd
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
 from bench.report.figures.style import format_number
-from bench.report.table import MISSING, Table, make_table, milliseconds
+from bench.report.table import MISSING, Table, make_table
 from bench.report.tables import describe_cell, varying_keys
 
 MAX_LISTED = 20_000
@@ -15,17 +15,27 @@ RULES = (
     "A setting is everything that must agree before two runs are compared: task and its options, data fingerprint, "
     "steps, batch size, evaluation interval, loss scale, precision, device. Runs of different settings are never "
     "mixed.",
-    "Trial s of every optimizer starts from the same weights and sees the same batches, so differences are taken seed "
-    "by seed.",
-    "Two optimizers are called distinguishable only where both the studentised and the percentile-bootstrap interval "
-    "of the paired difference exclude zero and the p-value, corrected by Holm's method for all comparisons of the "
-    "table, is at most 0.05. With fewer than 3 pairs nothing is called distinguishable.",
-    "A diverged run is a result: it counts as infinite in medians and as an untrained model in means and differences. "
-    "Runs that failed, timed out or were interrupted are listed and not compared.",
-    "A target counts as reached at the first evaluation at or past it, by step and by training time; missed is "
-    "infinite and stays in every median.",
-    "Time shared by the trials of a pack ranks nobody. Evaluation is not counted as training time.",
-    "All intervals are at 95 %; the bootstrap is seeded and resamples within tasks.",
+    "Tuning, curves and targets see the validation split; verdicts compare the loss on the test split, which is read "
+    "once, after the last step. Where a setting has runs without a test loss, verdicts say validation.",
+    "A claim about optimizers has the search as its unit: several independent searches, each with its own trials and "
+    "tuning seeds, each one's best setting trained again on fresh seeds. With one search a claim is about the two "
+    "settings, and its unit is the seed.",
+    "Trial s of every optimizer starts from the same weights and sees the same batches, so differences are paired, by "
+    "search or by seed. They are differences of logarithms of losses, shown as ratios, with Student's 95 % interval.",
+    "Practically the same goes before everything: the interval lies within the margin that the task declares. Better "
+    "or worse: the interval excludes a ratio of 1, and the p-value, corrected by Holm's method for every claim of the "
+    "page (losses, failures, all tasks), is at most 0.05. All else is unresolved. With fewer than 3 pairs there is no "
+    "interval.",
+    "A diverged run is a failure, an outcome of its own: rates have exact intervals (Clopper and Pearson) and are "
+    "compared by Fisher's exact test. Losses are compared given success. Runs that failed for other reasons, timed out "
+    "or were interrupted are listed and not compared.",
+    "All tasks are judged together from five tasks on, by the mean logarithm, and not where tasks disagree.",
+    "Power is that of the paired t-test at the corrected level, from an upper limit of the standard deviation, for the "
+    "margin that matters and never for the difference that was observed.",
+    "A target counts as reached at a run's first evaluation at or past it; missed is infinite and stays "
+    "in every median.",
+    "Seconds come from interleaved rounds measured for that purpose, or are not measured. Clocks of training runs rank "
+    "nobody.",
 )
 
 
@@ -106,11 +116,10 @@ def _run_table(group: pd.DataFrame, varying: set[str]) -> Table:
     group = group.assign(cell_text=[describe_cell(cell, varying) for cell in group["hyperparameters"]])
     columns = {
         "run_id": "run", "seed": "seed", "cell_text": "hyperparameters", "sweep": "sweep", "status": "status",
-        "final_val_loss": "final loss", "best_val_loss": "best loss", "step_seconds": "ms per step",
-        "pack_size": "pack", "message": "message",
+        "final_val_loss": "final val loss", "judged_loss": "judged loss", "pack_size": "pack", "message": "message",
     }  # fmt: skip
     # Columns that say nothing cost bytes on every one of thousands of rows.
     for name in ("cell_text", "sweep", "message"):
         if not group[name].any():
             del columns[name]
-    return make_table(group, columns, title="", formats={"step_seconds": milliseconds})
+    return make_table(group, columns, title="")

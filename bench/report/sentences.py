@@ -10,25 +10,51 @@ from bench.analysis.comparability import format_scale
 from bench.analysis.epsilon import DEFAULT_EPS, EPS
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
-from bench.analysis.intervals import MIN_PAIRS
-from bench.analysis.power import MAX_SEEDS
-from bench.analysis.verdicts import OVERALL
-from bench.report.table import signed
+from bench.analysis.intervals import ALPHA, MIN_UNITS
+from bench.analysis.pairs import SEARCH
+from bench.analysis.power import MAX_UNITS
+from bench.analysis.verdicts import (
+    ALL_FAILED,
+    BETTER,
+    DISAGREE,
+    FAILS_LESS,
+    FAILS_MORE,
+    OVERALL,
+    SAME,
+    TOO_FEW,
+    UNRESOLVED,
+    WORSE,
+)
+from bench.report.figures.style import format_number
+from bench.report.table import percent_change, ratio_text, signed
 
 MAX_SENTENCES = 40
-VERDICT_ORDER = ("better", "worse", "identical", "not distinguishable", "too few seeds", "both diverged")
+VERDICT_ORDER = (BETTER, WORSE, SAME, UNRESOLVED, DISAGREE, TOO_FEW, ALL_FAILED)
+Sentence = tuple[str, str]
 
 
 def lead(found: Findings) -> str:
-    """The first sentence of the report: how many comparisons ended how."""
-    counts = found.verdicts["verdict"].value_counts()
-    if counts.empty:
+    """The first sentences of the report, three at most: how many comparisons ended how, and what they speak of."""
+    tasks = found.verdicts[found.verdicts["setting"] != OVERALL]
+    if tasks.empty:
         return "One optimizer per setting: there is nothing to compare it with."
     names = sorted(set(found.baselines.values()))
+    counts = tasks["verdict"].value_counts()
     parts = [f"{counts[verdict]} {verdict}" for verdict in VERDICT_ORDER if verdict in counts]
-    total = counts.sum()
-    noun = "comparison" if total == 1 else "comparisons"
-    return f"{total} {noun} with {' and '.join(names[:3])}: {', '.join(parts)}.{_scale_lead(found)}"
+    failing = tasks["failure_verdict"].value_counts()
+    parts += [f"{failing[verdict]} {verdict}" for verdict in (FAILS_MORE, FAILS_LESS) if verdict in failing]
+    noun = "comparison" if len(tasks) == 1 else "comparisons"
+    text = f"{len(tasks)} {noun} with {' and '.join(names[:3])}: {', '.join(parts)}."
+    return f"{text} {_scope(tasks)}{_scale_lead(found)}"
+
+
+def _scope(tasks: pd.DataFrame) -> str:
+    units = set(tasks["unit"])
+    if units == {SEARCH}:
+        return "They speak of optimizers, each tuned by several independent searches."
+    if SEARCH in units:
+        return "Some speak of optimizers tuned by several searches, those with one search each of settings only."
+    return "One search each, or none: they speak of these settings, not of the optimizers."
 
 
 def _scale_lead(found: Findings) -> str:
@@ -41,92 +67,130 @@ def _scale_lead(found: Findings) -> str:
     return f"{text}; {', '.join(others)} {'does' if len(others) == 1 else 'do'} not." if others else f"{text}."
 
 
-def sentences(found: Findings) -> dict[str, list[tuple[str, str]]]:
+def sentences(found: Findings) -> dict[str, list[Sentence]]:
     """Heading -> (headline, details) generated from the numbers, the decided comparisons first."""
     order = {verdict: index for index, verdict in enumerate(VERDICT_ORDER)}
     table = found.verdicts.sort_values("verdict", key=lambda verdict: verdict.map(order), kind="stable")
+    overall = table["setting"] == OVERALL
     blocks = {
-        "Final loss": [(headline(row), details(row)) for row in each(table)],
-        "Over all tasks": [(headline(row), details(row)) for row in each(found.overall)],
+        "Over all tasks": [(headline(row), details(row)) for row in each(table[overall])],
+        "Final loss": [(headline(row), details(row)) for row in each(table[~overall])],
+        "Failures": [failure_sentence(row) for row in each(table[~overall]) if row.failed or row.baseline_failed],
+        "Time to target": speed_sentences(found.speedups, found.targets),
         "Epsilon": eps_sentences(found.flat_widths, found.responses),
         "Loss scale": scale_sentences(found.scales),
-        "Time to target": speed_sentences(found.speedups, found.targets),
     }
-    shortened = {}
-    for heading, lines in blocks.items():
-        more = len(lines) - MAX_SENTENCES
-        rest = [(f"{more} more", "in the tables.")] if more > 0 else []
-        shortened[heading] = lines[:MAX_SENTENCES] + rest
-    return {heading: lines for heading, lines in shortened.items() if lines}
+    return {heading: _shorten(lines) for heading, lines in blocks.items() if lines}
+
+
+def _shorten(lines: list[Sentence]) -> list[Sentence]:
+    more = len(lines) - MAX_SENTENCES
+    return lines[:MAX_SENTENCES] + ([(f"{more} more", "in the tables.")] if more > 0 else [])
 
 
 def headline(row: Any) -> str:
     """What a comparison says, in one clause."""
-    pair = f"{row.setting}: {row.optimizer} and {row.baseline}"
-    what = "normalized loss" if row.setting == OVERALL else "final validation loss"
-    if row.num_pairs == 0:
-        return f"{pair} are not compared"
-    if row.verdict == "both diverged":
-        return f"{pair} both diverged"
-    if row.verdict == "identical":
-        return f"{pair} have the same {what}"
-    if row.verdict in ("better", "worse"):
-        side = "lower" if row.verdict == "better" else "higher"
-        return f"{row.setting}: {row.optimizer} has a {side} {what} than {row.baseline}"
-    return f"{pair} are not distinguishable"
+    who = f"{row.optimizer}{'' if row.unit == SEARCH else ' at its setting'}"
+    pair = f"{row.setting}: {who} and {row.baseline}"
+    if row.verdict == ALL_FAILED:
+        return f"{pair} failed always"
+    if row.verdict == SAME:
+        return f"{pair} are practically the same"
+    if row.verdict in (BETTER, WORSE):
+        side = "lower" if row.verdict == BETTER else "higher"
+        return f"{row.setting}: {who} ends at a {side} {row.split} loss than {row.baseline}"
+    if row.verdict == DISAGREE:
+        return f"{pair}: the tasks disagree"
+    return f"{pair} are {'not compared' if row.num_units == 0 else UNRESOLVED}"
 
 
 def details(row: Any) -> str:
     """The figures behind `headline`."""
-    pairs = f"{row.num_pairs:g} paired {'fresh ' if row.fresh else ''}seeds{_diverged(row)}"
-    if row.num_pairs == 0:
-        return "they share no seed, so nothing can be paired."
-    if row.verdict in ("both diverged", "identical"):
-        return f"on every one of {pairs}."
-    difference = f"difference {signed(row.difference)}"
-    if math.isfinite(row.relative):
-        difference += f" ({signed(100 * row.relative, 2)} %)"
-    if row.verdict == "too few seeds":
-        return f"{difference} on {pairs}, and fewer than {MIN_PAIRS} seeds carry no interval."
-    span = f"{difference}, 95 % interval {signed(row.low)} to {signed(row.high)}, {pairs}."
-    if row.verdict != "not distinguishable":
-        return span
-    if not row.low <= 0 <= row.high:
-        span += f" Corrected for {row.num_comparisons:g} comparisons, p is {row.p_holm:.2g}."
-    return span + _outlook(row)
+    unit = "searches" if row.unit == SEARCH else "seeds"
+    if row.verdict == ALL_FAILED:
+        return f"on every one of {row.failed_of:g} and {row.baseline_failed_of:g} {unit}."
+    if row.num_units == 0:
+        return f"they have no {unit} in common on which both succeeded."
+    if row.verdict == DISAGREE:
+        return "better on some and worse, or failing more often, on others; there is no word for all of them."
+    count = f"{row.num_units:g} paired {'fresh ' if row.fresh and row.unit != SEARCH else ''}{unit}"
+    if row.num_units == 1:
+        count = count[:-2] if row.unit == SEARCH else count[:-1]
+    effect = effect_text(row)
+    if row.verdict == TOO_FEW:
+        return f"{effect} on {count}, and fewer than {MIN_UNITS} carry no interval."
+    text = f"{effect}, 95 % interval {interval_text(row)}, {count}{margin_text(row)}."
+    if row.verdict == UNRESOLVED:
+        text += _outlook(row)
+    return text
 
 
-def _diverged(row: Any) -> str:
-    counts = [(row.optimizer, row.num_diverged), (row.baseline, row.num_diverged_baseline)]
-    parts = [f"{name} diverged on {count:g}" for name, count in counts if count]
-    return f" ({', '.join(parts)}; counted as untrained)" if parts else ""
+def effect_text(row: Any) -> str:
+    """loss × 0.93 (−7 %); a plain difference where losses have no logarithm."""
+    if row.scale != "log":
+        return f"difference {signed(row.difference)}"
+    change = percent_change(row.difference)
+    return f"loss × {ratio_text(row.difference)}" + (f" ({change})" if change else "")
+
+
+def interval_text(row: Any) -> str:
+    """0.91 to 0.95."""
+    write = ratio_text if row.scale == "log" else signed
+    return f"{write(row.low)} to {write(row.high)}"
+
+
+def margin_text(row: Any) -> str:
+    """The margin that matters, as a ratio both ways."""
+    if math.isnan(row.relevant):
+        return "; no margin of relevance is declared"
+    return f"; what matters begins at × {ratio_text(-row.relevant)} and × {ratio_text(row.relevant)}"
 
 
 def _outlook(row: Any) -> str:
-    if not math.isfinite(row.detectable):
-        return ""
-    needed = f"about {row.seeds_needed:g}" if math.isfinite(row.seeds_needed) else f"more than {MAX_SEEDS}"
-    return (
-        f" This many seeds detect a difference of {row.detectable:.2g} or more in 80 % of cases; the observed one "
-        f"would need {needed}."
-    )
+    text = ""
+    if not row.low <= 0 <= row.high:
+        text += f" Corrected for {row.num_claims:g} claims, p is {row.p_holm:.2g}, above {ALPHA:g}."
+    unit = "searches" if row.unit == SEARCH else "seeds"
+    if math.isfinite(row.detectable) and row.scale == "log":
+        text += f" This many detect a loss × {ratio_text(-row.detectable)} in 80 % of cases"
+        if not math.isnan(row.units_needed):
+            needed = f"about {row.units_needed:g}" if math.isfinite(row.units_needed) else f"more than {MAX_UNITS:,}"
+            text += f"; the margin takes {needed} {unit}"
+        text += "."
+    return text
 
 
-def eps_sentences(widths: pd.DataFrame, curves: pd.DataFrame) -> list[tuple[str, str]]:
-    """A headline and its details for each sweep of eps: its flat region, and whether PyTorch's default lies in it.
+def failure_sentence(row: Any) -> Sentence:
+    """How often both sides failed, with exact intervals."""
+    unit = "searches" if row.unit == SEARCH else "seeds"
+
+    def rate(failed: float, units: float, low: float, high: float) -> str:
+        return f"{failed:g} of {units:g} {unit} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+
+    mine = rate(row.failed, row.failed_of, row.failed_low, row.failed_high)
+    other = rate(row.baseline_failed, row.baseline_failed_of, row.baseline_failed_low, row.baseline_failed_high)
+    verdict = row.failure_verdict or "fails, not distinguishably often"
+    text = f"{mine} against {other}; exact p, corrected, {row.failure_p_holm:.2g}. Losses are those of successes."
+    return f"{row.setting}: {row.optimizer} {verdict} than {row.baseline}" if row.failure_verdict else (
+        f"{row.setting}: failures of {row.optimizer} and {row.baseline} are not distinguishable"
+    ), text  # fmt: skip
+
+
+def eps_sentences(widths: pd.DataFrame, curves: pd.DataFrame) -> list[Sentence]:
+    """A headline and its details for each grid of eps: its flat region, and whether PyTorch's default lies in it.
 
     Args:
         widths: From `sensitivity.flat_widths`.
         curves: From `sensitivity.response_curves`.
     """
-    sentences = []
+    lines = []
     for row in each(widths[(widths["key"] == EPS) & widths["width"].notna()]):
         bound = "at least " if row.open_low or row.open_high else ""
         who = f"{row.setting}: the flat region of {row.optimizer}'s eps is {bound}{row.width:.1f} decades wide"
         text = (
-            f"from {_short(row.low)} to {_short(row.high)} the median final loss stays within {row.delta:.2g} of the "
+            f"from {_short(row.low)} to {_short(row.high)} the median final validation loss stays within "
+            f"{row.delta:.2g} of the best, {row.best_loss:.4g}"
         )
-        text += f"best, {row.best_loss:.4g}"
         mine = curves[(curves["key"] == EPS) & (curves["setting"] == row.setting) & (curves["sweep"] == row.sweep)
                       & (curves["optimizer"] == row.optimizer)]  # fmt: skip
         default = mine[np.isclose(mine["value"], DEFAULT_EPS, rtol=1e-6, atol=0)]
@@ -135,55 +199,64 @@ def eps_sentences(widths: pd.DataFrame, curves: pd.DataFrame) -> list[tuple[str,
             side = "inside" if row.low <= DEFAULT_EPS <= row.high else "outside"
             reached = f"{loss:.4g}" if math.isfinite(loss) else "no finite loss"
             text += f"; the default {_short(DEFAULT_EPS)} lies {side} and reaches {reached}"
-        sentences.append((who, f"{text}."))
-    return sentences
+        lines.append((who, f"{text}."))
+    return lines
 
 
 def _short(value: float) -> str:
     return f"{value:.1g}".replace("e-0", "e-")
 
 
-def scale_sentences(comparison: pd.DataFrame) -> list[tuple[str, str]]:
+def scale_sentences(comparison: pd.DataFrame) -> list[Sentence]:
     """A headline and its details per task, optimizer and scale."""
-    sentences = []
+    lines = []
     for row in each(comparison):
         scales = f"with the loss × {format_scale(row.loss_scale)} instead of × {format_scale(row.reference_scale)}"
         who = f"{row.task}: {row.optimizer}"
         if row.num_identical == row.num_pairs:
-            sentences.append((f"{who} repeats every loss bit for bit", f"{scales}, {row.num_pairs} pairs of runs."))
+            lines.append((f"{who} repeats every loss bit for bit", f"{scales}, {row.num_pairs} pairs of runs."))
         else:
             identical = f"{row.num_identical} of {row.num_pairs} pairs of runs are bit-identical"
             change = f"the median final loss changes by {signed(row.median_change)}"
-            sentences.append((f"{who} moves", f"{scales}, {identical}; {change}."))
-    return sentences
+            lines.append((f"{who} moves", f"{scales}, {identical}; {change}."))
+    return lines
 
 
-def speed_sentences(table: pd.DataFrame, targets: pd.DataFrame) -> list[tuple[str, str]]:
+def speed_sentences(table: pd.DataFrame, targets: pd.DataFrame) -> list[Sentence]:
     """A headline and its details for each comparison whose target somebody reached."""
     goals = {goal.setting: goal for goal in each(targets)}
-    sentences = []
-    for row in each(table[table["fewer_steps"].notna()]):
-        goal = goals[row.setting]
-        what = f"{goal.metric} {'≤' if goal.mode == 'min' else '≥'} {goal.value:g}"
+    lines = []
+    for row in each(table):
+        arrived, other = row.missed_of - row.missed, row.baseline_missed_of - row.baseline_missed
+        if not arrived and not other:
+            continue
+        goal, unit = goals[row.setting], "searches" if row.unit == SEARCH else "seeds"
+        what = f"to {goal.metric} {'≤' if goal.mode == 'min' else '≥'} {format_number(goal.value)}"
         who = f"{row.setting}: {row.optimizer}"
-        reached = f"to {what}; {row.reached} and {row.reached_baseline} of {row.num_pairs} seeds arrive."
-        if row.fewer_steps == 0:
-            sentences.append((f"{who} does not reach the target, {row.baseline} does", reached))
-        elif math.isinf(row.fewer_steps):
-            sentences.append((f"{who} reaches the target, {row.baseline} does not", reached))
+        counts = f"{arrived:g} of {row.missed_of:g} against {other:g} of {row.baseline_missed_of:g} {unit} arrive"
+        if row.num_units == 0:
+            late = f"{who} does not reach the target, {row.baseline} does" if other else (
+                f"{who} reaches the target, {row.baseline} does not"
+            )  # fmt: skip
+            lines.append((late, f"{what}; {counts}."))
         else:
-            headline = f"{who} needs {1 / row.fewer_steps:.2f} × the steps of {row.baseline}"
-            sentences.append((headline, f"to {what}{_describe_ratio(row)}"))
-    return sentences
+            headline_text = f"{who} needs {format_number(row.steps_ratio)} × the steps of {row.baseline}"
+            lines.append((headline_text, f"{what}{_ratio_details(row, counts)}"))
+    return lines
 
 
-def _describe_ratio(row: Any) -> str:
-    span = ""
-    if row.low > 0 and math.isfinite(row.high):
-        span = f", 95 % interval {1 / row.high:.2f} to {1 / row.low:.2f}"
-    if not math.isfinite(row.cheaper_step):
-        return f"{span}; the cost of a step was not measured alone."
-    clock = "derived from steps timed alone" if row.derived else "measured"
-    return (
-        f"{span}; a step costs {1 / row.cheaper_step:.2f} × as much: {row.speedup:.2f} × as fast in seconds ({clock})."
+def _ratio_details(row: Any, counts: str) -> str:
+    span = "" if math.isnan(row.steps_low) else f", 95 % interval {_span(row.steps_low, row.steps_high)}"
+    given = "" if row.missed == row.baseline_missed == 0 else ", where both arrive"
+    text = f"{span}{given}; {counts}; "
+    if math.isnan(row.cost_ratio):
+        return f"{text}seconds: not measured."
+    cost = f"a step costs {format_number(row.cost_ratio)} × as much ({_span(row.cost_low, row.cost_high)}, "
+    text += (
+        f"{cost}{row.num_rounds:g} interleaved rounds), which makes {format_number(row.seconds_ratio)} × the seconds"
     )
+    return f"{text}." if math.isnan(row.seconds_low) else f"{text} ({_span(row.seconds_low, row.seconds_high)})."
+
+
+def _span(low: float, high: float) -> str:
+    return f"{format_number(low)} to {format_number(high)}"

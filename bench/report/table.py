@@ -15,7 +15,7 @@ from bench.report.figures.style import format_number
 MISSING = "–"
 # What is aligned and sorted as a number: 1, +0.3 to +0.4, 2.5 %, ≥ 3.2 decades, never.
 FIGURE = r"[+−]?[\d.]+(e[-−+]?\d+)?"
-NUMBER = re.compile(rf"(≥ )?{FIGURE}( to {FIGURE})?( %| ×| decades| units)?|∞ ×|never|{MISSING}")
+NUMBER = re.compile(rf"(≥ )?{FIGURE}( to {FIGURE})?( %| ×| decades| units)?|not measured|never|{MISSING}")
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,35 @@ def significant(value: Any) -> str:
     )
 
 
-def signed_percent(value: Any) -> str:
-    """+1.2 %."""
-    return MISSING if not math.isfinite(value) else f"{100 * value:+.2g} %".replace("-", "−")
-
-
 def signed(value: float, digits: int = 3) -> str:
     """+0.012 or −1.2e-5, with a true minus sign."""
     return f"{value:+.{digits}g}".replace("-", "−", int(value < 0)).replace("e-0", "e-")
 
 
-def times(value: Any) -> str:
+def ratio_text(log_ratio: float) -> str:
+    """The ratio with that logarithm: 3e-5, 14, 0.93, and more digits the nearer it is to 1; never 0.00."""
+    if not math.isfinite(log_ratio):
+        return "0" if log_ratio < 0 else "∞"
+    ratio = math.exp(max(min(log_ratio, 700.0), -700.0))
+    if abs(log_ratio) > 0.7:
+        return format_number(float(f"{ratio:.2g}"))
+    return f"{ratio:.{4 if abs(log_ratio) < 0.005 else 3 if abs(log_ratio) < 0.05 else 2}f}"
+
+
+def percent_change(log_ratio: float) -> str:
+    """−7 % for a ratio of 0.93; "" where a percentage says less than the ratio does."""
+    change = 100 * math.expm1(log_ratio) if abs(log_ratio) < 0.7 else math.inf
+    return f"{signed(change, 2)} %" if abs(change) < 99 else ""
+
+
+def ratio(value: Any) -> str:
     """1.25 ×."""
-    return MISSING if math.isnan(value) else "∞ ×" if math.isinf(value) else f"{value:.2f} ×"
+    return MISSING if math.isnan(value) else f"{format_number(value)} ×"
+
+
+def times(value: Any) -> str:
+    """The same for times, which may not have been measured."""
+    return "not measured" if math.isnan(value) else ratio(value)
 
 
 def finite(value: Any) -> str:
@@ -75,7 +91,7 @@ def finite(value: Any) -> str:
 
 def milliseconds(value: Any) -> str:
     """Seconds in ms."""
-    return MISSING if math.isnan(value) else f"{1000 * value:.3g}"
+    return "not measured" if math.isnan(value) else f"{1000 * value:.3g}"
 
 
 def make_table(
@@ -122,3 +138,25 @@ def escape_markdown(text: str) -> str:
     """Backslashes before what Markdown would take for markup, entities for what HTML would."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{c}" if c in "\\`*_[]|#~" else c for c in text)
+
+
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "×": r"$\times$",
+         "≥": r"$\geq$", "≤": r"$\leq$", "∞": r"$\infty$", "σ": r"$\sigma$", "ρ": r"$\rho$", "τ": r"$\tau$", "–": "--",
+         "⁻": r"\textsuperscript{$-$}", "·": r"$\cdot$", "…": r"\ldots{}"}  # fmt: skip
+LATEX |= {c: f"\\{c}" for c in "&%$#_{}"} | {s: rf"\textsuperscript{{{d}}}" for d, s in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+
+
+def to_latex(table: Table) -> str:
+    """A table for a paper, with booktabs; what is markup in LaTeX stands escaped."""
+
+    def line(cells: list[str]) -> str:
+        return f"{' & '.join(escape_latex(cell) for cell in cells)} \\\\"
+
+    columns = "".join("r" if numeric else "l" for numeric in table.numeric)
+    head = [f"% {escape_latex(table.title)}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(table.headers)]
+    return "\n".join([*head, r"\midrule", *map(line, table.rows), r"\bottomrule", r"\end{tabular}", ""])
+
+
+def escape_latex(text: str) -> str:
+    """Every character that LaTeX takes for markup, and the symbols of our tables, as LaTeX writes them."""
+    return "".join(LATEX.get(c, c) for c in text)

@@ -1,6 +1,7 @@
-"""The report's tables, from findings: what stands in each, and the sentences around them."""
+"""The report's tables, from findings: what stands in each."""
 
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,7 +9,11 @@ import pandas as pd
 
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
+from bench.analysis.intervals import MIN_UNITS
+from bench.analysis.pairs import SEARCH
+from bench.analysis.verdicts import OVERALL
 from bench.report.figures.style import format_number
+from bench.report.sentences import interval_text
 from bench.report.table import (
     MISSING,
     Format,
@@ -16,76 +21,124 @@ from bench.report.table import (
     finite,
     make_table,
     milliseconds,
+    ratio,
+    ratio_text,
     signed,
-    signed_percent,
     significant,
     times,
 )
 
 
 def verdict_table(found: Findings) -> Table:
-    """Every comparison with its interval, the ones over all tasks last."""
-    frame = pd.concat([table for table in (found.verdicts, found.overall) if len(table)] or [found.verdicts])
-    frame = frame.assign(interval=[_interval(row) for row in each(frame)])
+    """Every comparison in one line."""
+    rows = list(each(found.verdicts))
+    frame = found.verdicts.assign(
+        effect=[effect(row) for row in rows],
+        interval=[MISSING if math.isinf(row.low) else interval_text(row) for row in rows],
+        units=[f"{row.num_units:g} {'searches' if row.unit == SEARCH else 'seeds'}" for row in rows],
+        p=[MISSING if row.num_units < MIN_UNITS else f"{row.p_holm:.2g}" for row in rows],
+        failures=[_failures(row) for row in rows],
+    )
     columns = {
-        "setting": "task", "optimizer": "optimizer", "verdict": "verdict", "baseline": "baseline",
-        "difference": "difference", "relative": "in %", "interval": "95 % interval", "num_pairs": "pairs",
-        "p_holm": "p (Holm)", "loss": "loss", "baseline_loss": "baseline's", "detectable": "detectable",
-        "seeds_needed": "seeds needed",
+        "setting": "task", "optimizer": "optimizer", "baseline": "against", "verdict": "verdict", "effect": "loss ×",
+        "interval": "95 % interval", "units": "paired", "p": "p (Holm)", "failures": "failures",
+    }  # fmt: skip
+    splits = " and ".join(sorted({row.split for row in rows})) or "test"
+    note = (
+        f"Ratio of final {splits} losses to the baseline's, geometric mean over pairs that succeeded; below 1 is "
+        "better. Practically the same: the interval lies within the task's margin. Failures: of the optimizer's and of "
+        "the baseline's searches or seeds."
+    )
+    return make_table(frame, columns, title="Comparisons with the baseline", note=note)
+
+
+def effect(row: Any) -> str:
+    """The ratio of losses, or their difference where they have no logarithm."""
+    if math.isnan(row.difference):
+        return MISSING
+    return ratio_text(row.difference) if row.scale == "log" else signed(row.difference)
+
+
+def _failures(row: Any) -> str:
+    if math.isnan(row.failed_of):
+        return MISSING
+    counts = f"{row.failed:g}/{row.failed_of:g} and {row.baseline_failed:g}/{row.baseline_failed_of:g}"
+    return f"{counts}: {row.failure_verdict}" if row.failure_verdict else counts
+
+
+def noise_table(found: Findings) -> Table:
+    """What varies, and what the comparisons could have found."""
+    table = found.verdicts[found.verdicts["setting"] != OVERALL]
+    columns = {
+        "setting": "task", "optimizer": "optimizer", "sd_searches": "sd between searches", "sd_seeds": "between seeds",
+        "sigma_upper": "sd of a pair, at most", "num_units": "pairs", "relevant": "margin", "detectable": "detectable",
+        "units_needed": "pairs for the margin",
     }  # fmt: skip
     note = (
-        "Mean final validation loss on the seeds that both ran; difference = optimizer − baseline, below zero is "
-        "better. Detectable: the smallest difference that this many pairs find in 80 % of cases; seeds needed: to "
-        "find the observed one. Over all tasks losses are normalized: 0 is the best of the pool, 1 the untrained model."
+        "Standard deviations of the logarithm of the final loss, of optimizer and baseline pooled; 0.01 is 1 %. "
+        "Between searches: of what searches would give if each were scored on endless seeds. Sd of a pair: upper limit "
+        "(80 %) over all comparisons of the task; from it, and for the corrected level, the difference that this many "
+        "pairs detect in 80 % of cases, and how many pairs would detect the margin."
     )
-    formats: dict[str, Format] = dict.fromkeys(("loss", "baseline_loss"), significant)
-    formats |= {"difference": signed, "relative": signed_percent, "detectable": finite, "seeds_needed": finite}
-    return make_table(frame, columns, title="Comparisons with the baseline", note=note, formats=formats)
+    return make_table(table, columns, title="Noise and power", note=note, formats={"detectable": finite})
 
 
-def _interval(row: Any) -> str:
-    ends = (row.low, row.high)
-    return MISSING if abs(row.low) == float("inf") else " to ".join(signed(end) for end in ends)
+def rank_table(found: Findings) -> Table:
+    """Ranks with their intervals."""
+    frame = found.ranks.assign(
+        interval=[f"{row.rank_low} to {row.rank_high}" for row in each(found.ranks)],
+        p_best=[f"{100 * row.p_best:.0f} %" for row in each(found.ranks)],
+        units=[f"{row.num_units} {'searches' if row.unit == SEARCH else 'seeds'}" for row in each(found.ranks)],
+    )
+    columns = {
+        "setting": "task", "optimizer": "optimizer", "rank": "rank", "interval": "95 % interval", "p_best": "P(best)",
+        "units": "over", "num_failed": "failed",
+    }  # fmt: skip
+    note = (
+        "By the mean logarithm of the final loss, given success. The interval of a rank counts who is surely better "
+        "and who surely worse, by paired tests corrected among each other. P(best): share of resamples in which the "
+        "optimizer comes first."
+    )
+    return make_table(frame, columns, title="Ranks", note=note)
 
 
 def speed_table(found: Findings) -> Table:
-    """Times to target and the speedup split into its two factors."""
+    """Steps to the target and what they cost, as ratios to the baseline."""
     reached = found.times.groupby(["setting", "optimizer"]).agg(
-        steps=("steps_to_target", "median"),
-        seconds=("seconds_to_target", lambda column: column.median(skipna=False)),
-        seeds=("seed", "nunique"),
-    )
+        steps=("steps_to_target", "median"), seeds=("seed", "size"),
+        reached=("steps_to_target", lambda steps: int((steps < math.inf).sum())),
+    )  # fmt: skip
     frame = found.costs.merge(reached.reset_index(), on=["setting", "optimizer"], how="inner")
-    frame = frame.merge(found.speedups.drop(columns="derived"), on=["setting", "optimizer"], how="left")
-    frame["step_seconds"] = frame["step_seconds"].astype(float)
+    frame = frame.merge(found.speedups, on=["setting", "optimizer"], how="left")
+    frame["reached"] = [f"{row.reached} of {row.seeds}" for row in each(frame)]
+    for name in ("steps", "seconds"):
+        frame[f"{name}_interval"] = [
+            MISSING if math.isnan(low) else f"{format_number(low)} to {format_number(high)}"
+            for low, high in zip(frame[f"{name}_low"], frame[f"{name}_high"], strict=True)
+        ]
     columns = {
-        "setting": "task",
-        "optimizer": "optimizer",
-        "seeds": "seeds",
-        "steps": "steps to target",
-        "seconds": "seconds to target",
-        "step_seconds": "ms per step",
-        "derived": "derived",
-        "fewer_steps": "fewer steps",
-        "cheaper_step": "cheaper step",
-        "speedup": "speedup",
-    }
+        "setting": "task", "optimizer": "optimizer", "reached": "runs that arrive", "steps": "median steps",
+        "steps_ratio": "steps ×", "steps_interval": "95 % interval", "step_seconds": "ms per step",
+        "seconds_ratio": "seconds ×", "seconds_interval": "95 % interval of seconds",
+    }  # fmt: skip
     note = (
-        "Medians over seeds, never reached counted as infinite. Speedup over the baseline = fewer steps × cheaper "
-        "step. Derived: the runs were packed, and seconds are steps × the cost of a step measured alone."
+        "Each run's own first evaluation at or past the target; missed counts as infinite in the median. Ratios to the "
+        "baseline, geometric means over pairs that both arrive; an interval only where nobody misses. "
+        "Seconds: steps × the cost of a step, which only interleaved rounds of `python -m bench.times` may tell."
     )
-    formats = {"step_seconds": milliseconds, "fewer_steps": times, "cheaper_step": times, "speedup": times}
-    return make_table(frame, columns, title="Times and speedups", note=note, formats=formats)
+    formats: dict[str, Format] = {"step_seconds": milliseconds, "steps_ratio": ratio, "seconds_ratio": times}
+    return make_table(frame, columns, title="Time to target", note=note, formats=formats)
 
 
 def cell_table(found: Findings) -> Table:
     """The hyperparameters that each optimizer was judged with."""
     varying = varying_keys(found.used)
-    final = found.final.groupby(["setting", "optimizer"]).agg(
-        loss=("loss", "median"), accuracy=("final_val_accuracy", "median"), seeds=("seed", "nunique"),
+    keys = ["setting", "optimizer", "replicate"]
+    final = found.final.groupby(keys).agg(
+        loss=("judged_loss", "median"), accuracy=("final_val_accuracy", "median"), seeds=("seed", "nunique"),
         diverged=("status", lambda status: int((status == "diverged").sum())),
     )  # fmt: skip
-    frame = found.chosen.merge(final.reset_index(), on=["setting", "optimizer"], how="left")
+    frame = found.chosen.merge(final.reset_index(), on=keys, how="left")
     frame["hyperparameters"] = [
         describe_cell(json.loads(row.cell), varying[row.setting, row.optimizer] or {"optimizer.lr"})
         for row in each(frame)
@@ -93,6 +146,7 @@ def cell_table(found: Findings) -> Table:
     columns = {
         "setting": "task",
         "optimizer": "optimizer",
+        "replicate": "search",
         "hyperparameters": "best hyperparameters",
         "num_cells": "cells tried",
         "num_trials": "tuning trials",
@@ -104,7 +158,12 @@ def cell_table(found: Findings) -> Table:
     }
     if frame["accuracy"].isna().all():
         del columns["accuracy"]
-    note = "Chosen by the lowest median final validation loss over seeds; only keys that some run varied are shown."
+    if not frame["replicate"].any():
+        del columns["replicate"]
+    note = (
+        "Chosen by the lowest mean final validation loss over the tuning seeds; the loss shown is the one that "
+        "verdicts compare. Only keys that some run varied are shown."
+    )
     formats = {"loss": significant, "accuracy": significant}
     return make_table(frame, columns, title="Best hyperparameters", note=note, formats=formats)
 
@@ -175,31 +234,12 @@ def sensitivity_tables(found: Findings) -> list[Table]:
 
 
 def pool_tables(found: Findings) -> list[Table]:
-    """Noise floors, profile scores and aggregates; those that have rows."""
-    tables = [
-        make_table(
-            found.noise,
-            {"setting": "task", "sigma": "σ between seeds", "num_runs": "runs", "detectable_3": "detectable, 3 seeds",
-             "detectable_5": "5 seeds", "detectable_10": "10 seeds"},
-            title="Noise floor",
-            note="Pooled over optimizers at their best cells; detectable: in 80 % of cases, if the runs of two "
-                 "optimizers are no more alike on one seed than on two.",
-            formats=dict.fromkeys(("detectable_3", "detectable_5", "detectable_10"), finite),
-        ),
-        make_table(
-            found.profile_scores,
-            {"measure": "measure", "optimizer": "optimizer", "score": "score (exact)",
-             "trapezoid": "trapezoid, 100 points", "num_reached": "reached", "num_tasks": "tasks"},
-            title="Area under the performance profile",
-            note="(1/3) × the integral of ρ over 1 ≤ τ ≤ 4.",
-        ),
-        make_table(
-            found.aggregates,
-            {"optimizer": "optimizer", "iqm": "IQM", "iqm_low": "from", "iqm_high": "to",
-             "optimality_gap": "optimality gap", "improvement": "P(improvement)", "improvement_low": "from",
-             "improvement_high": "to", "num_tasks": "tasks", "num_runs": "runs"},
-            title="Aggregates over tasks and seeds",
-            note="95 % percentile bootstrap, stratified by task.",
-        ),
-    ]  # fmt: skip
-    return [table for table in tables if table.rows]
+    """Noise, ranks and profile scores; those that have rows."""
+    scores = make_table(
+        found.profile_scores,
+        {"measure": "measure", "optimizer": "optimizer", "score": "score (exact)",
+         "trapezoid": "trapezoid, 100 points", "num_reached": "reached", "num_tasks": "tasks"},
+        title="Area under the performance profile",
+        note="(1/3) × the integral of ρ over 1 ≤ τ ≤ 4.",
+    )  # fmt: skip
+    return [table for table in (rank_table(found), noise_table(found), scores) if table.rows]

@@ -1,7 +1,7 @@
 """From run folders to a report on disk: page, pictures, tables, Markdown."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,21 @@ from bench.analysis.findings import Findings, analyse
 from bench.analysis.load import Loaded, load
 from bench.analysis.targets import parse_target
 from bench.report.figures.convergence import draw_convergence
+from bench.report.figures.costs import draw_costs
 from bench.report.figures.diagnostics import draw_diagnostics
 from bench.report.figures.epsilon import draw_epsilon
-from bench.report.figures.forest import draw_forest
 from bench.report.figures.profiles import draw_profiles
+from bench.report.figures.ranks import draw_ranks
 from bench.report.figures.sensitivity import draw_sensitivity
-from bench.report.figures.step_times import draw_step_times
 from bench.report.figures.style import Palette, Picture, make_palette, style_context
 from bench.report.figures.targets import draw_targets
 from bench.report.figures.tuning import draw_tuning
+from bench.report.figures.verdicts import draw_verdicts
 from bench.report.method import RULES, method_tables, run_groups
-from bench.report.page import render_html, render_markdown, save_svg
+from bench.report.page import render_html, render_markdown
 from bench.report.sentences import lead, sentences
-from bench.report.table import save_csv
+from bench.report.svg import save_svg
+from bench.report.table import Table, save_csv, to_latex, to_markdown
 from bench.report.tables import (
     cell_table,
     pool_tables,
@@ -37,15 +39,19 @@ from bench.report.tables import (
 logger = logging.getLogger(__name__)
 
 DRAWINGS: tuple[Callable[[Findings, Palette], list[Picture]], ...] = (
-    draw_forest, draw_epsilon, draw_convergence, draw_targets, draw_sensitivity, draw_diagnostics, draw_tuning,
-    draw_profiles, draw_step_times,
+    draw_verdicts, draw_ranks, draw_epsilon, draw_convergence, draw_targets, draw_sensitivity, draw_diagnostics,
+    draw_tuning, draw_profiles, draw_costs,
 )  # fmt: skip
-BADGES = {"better": "good", "worse": "bad", "not distinguishable": "dim", "too few seeds": "dim", "identical": "dim",
-          "both diverged": "bad", "diverged": "bad", "failed": "bad", "timeout": "bad", "interrupted": "bad",
-          "completed": "dim"}  # fmt: skip
+BADGES = {"better": "good", "worse": "bad", "practically the same": "same", "unresolved": "dim", "too few": "dim",
+          "tasks disagree": "dim", "always failed": "bad", "diverged": "bad", "failed": "bad", "timeout": "bad",
+          "interrupted": "bad", "completed": "dim"}  # fmt: skip
 MARKER = '<meta name="generator" content="bench.report">'
 MAX_PROBLEMS = 200
 MAX_OPEN_RUNS = 12
+PLOT_KINDS = ("png", "svg", "pdf")
+TABLE_KINDS = ("csv", "md", "tex")
+SECTIONS = {"verdict": "verdict_tables", "pictures": "pictures", "numbers": "detail_tables", "method": "rules",
+            "runs": "run_groups"}  # fmt: skip
 
 
 def write_report(paths: Sequence[Path], out: Path, *, baseline: str | None = None, targets: Sequence[str] = ()) -> Path:
@@ -72,17 +78,18 @@ def write_report(paths: Sequence[Path], out: Path, *, baseline: str | None = Non
     _clear(out)
     for folder in (out / "plots", out / "tables"):
         folder.mkdir(parents=True, exist_ok=True)
-    pictures, svgs = _draw(found, out / "plots") if found else ([], {})
+    pictures, wide, narrow = _draw(found, out / "plots") if found else ([], {}, {})
+    content = _content(loaded, found, pictures)
     if found:
         write_csv(found, out / "tables")
+        _write_tables([*content["verdict_tables"], *content["detail_tables"]], out / "tables")
     elif len(loaded.runs):
         save_csv(loaded.runs, out / "tables" / "runs.csv")
     if len(loaded.problems):
         save_csv(loaded.problems, out / "tables" / "problems.csv")
-    content = _content(loaded, found, pictures)
     (out / "report.md").write_text(render_markdown(content), encoding="utf-8")
     page = out / "index.html"
-    page.write_text(render_html(content, svgs), encoding="utf-8")
+    page.write_text(render_html(content, wide, narrow), encoding="utf-8")
     logger.info("report on %d runs: %s", len(loaded.runs), page)
     return page
 
@@ -91,23 +98,32 @@ def _clear(out: Path) -> None:
     """Removes what an earlier report left, and only that: pictures that no longer exist would mislead."""
     page = out / "index.html"
     if page.is_file() and MARKER in page.read_text(encoding="utf-8", errors="replace")[:2000]:
-        for pattern in ("plots/*.png", "plots/*.svg", "tables/*.csv"):
+        for pattern in (*(f"plots/*.{kind}" for kind in PLOT_KINDS), *(f"tables/*.{kind}" for kind in TABLE_KINDS)):
             for path in out.glob(pattern):
                 path.unlink()
 
 
-def _draw(found: Findings, folder: Path) -> tuple[list[Picture], dict[str, str]]:
-    palette = make_palette(found.used["optimizer"])
-    pictures: list[Picture] = []
-    svgs: dict[str, str] = {}
+def _draw(found: Findings, folder: Path) -> tuple[list[Picture], dict[str, str], dict[str, str]]:
+    """Every picture, saved for a paper and a slide; its SVG for a wide page, and for a narrow one."""
+    names = found.used["optimizer"]
+    pictures = list(_each_picture(found, make_palette(names)))
+    wide, narrow = {}, {}
+    with style_context():
+        for picture in pictures:
+            wide[picture.name] = save_svg(picture)
+            picture.figure.set_layout_engine("none")  # it stands: laying it out again for every format takes longest
+            (folder / f"{picture.name}.svg").write_text(wide[picture.name], encoding="utf-8")
+            picture.figure.savefig(folder / f"{picture.name}.png", dpi=160)
+            picture.figure.savefig(folder / f"{picture.name}.pdf", metadata={"CreationDate": None})
+        for picture in _each_picture(found, make_palette(names, narrow=True)):
+            narrow[picture.name] = save_svg(picture)
+    return pictures, wide, narrow
+
+
+def _each_picture(found: Findings, palette: Palette) -> Iterator[Picture]:
     with style_context():
         for draw in DRAWINGS:
-            for picture in draw(found, palette):
-                picture.figure.savefig(folder / f"{picture.name}.png", dpi=160)
-                svgs[picture.name] = save_svg(picture)
-                (folder / f"{picture.name}.svg").write_text(svgs[picture.name], encoding="utf-8")
-                pictures.append(picture)
-    return pictures, svgs
+            yield from draw(found, palette)
 
 
 def write_csv(found: Findings, folder: Path) -> None:
@@ -124,6 +140,14 @@ def write_csv(found: Findings, folder: Path) -> None:
         save_csv(frame.reset_index(), folder / f"profile_times_{measure}.csv")
 
 
+def _write_tables(tables: list[Table], folder: Path) -> None:
+    """The tables of the page, for a paper and for a README."""
+    for table in tables:
+        name = "".join(c if c.isascii() and c.isalnum() else "_" for c in table.title.lower())
+        (folder / f"{name}.md").write_text(f"{to_markdown(table)}\n", encoding="utf-8")
+        (folder / f"{name}.tex").write_text(to_latex(table), encoding="utf-8")
+
+
 def _content(loaded: Loaded, found: Findings | None, pictures: list[Picture]) -> dict[str, Any]:
     """What the page and the Markdown show, as text."""
     runs = found.runs if found else prepare(loaded.runs)[0]
@@ -132,27 +156,37 @@ def _content(loaded: Loaded, found: Findings | None, pictures: list[Picture]) ->
         "title": _title(runs),
         "facts": _facts(runs),
         "lead": lead(found) if found else "None of these runs can be compared: none completed or diverged with a loss.",
-        "notes": list(found.notes) if found else [],
+        "notes": _notes(loaded, found),
         "problems": [tuple(row) for row in loaded.problems.head(MAX_PROBLEMS).to_numpy()],
         "problem_count": _count_problems(len(loaded.problems)),
         "blocks": sentences(found) if found else {},
-        "verdict_tables": [verdict_table(found), speed_table(found), cell_table(found)] if found else [],
-        "pictures": pictures,
-        "detail_tables": [*sensitivity_tables(found), *pool_tables(found)] if found else [],
+        "verdict_pictures": [picture for picture in pictures if picture.name == "verdicts"],
+        "pictures": [picture for picture in pictures if picture.name != "verdicts"],
+        **_tables(found),
         "rules": RULES,
-        "method_tables": method_tables(found) if found else [],
         "run_groups": groups,
         "run_note": run_note,
         "open_runs": len(runs) <= MAX_OPEN_RUNS,
         "badges": BADGES,
     }
-    content["verdict_tables"] = [table for table in content["verdict_tables"] if table.rows]
-    if len(loaded.problems):
-        content["notes"].append(f"{content['problem_count']}: left out.")
-    sections = {"verdict": "verdict_tables", "pictures": "pictures", "numbers": "detail_tables", "method": "rules",
-                "runs": "run_groups"}  # fmt: skip
-    content["links"] = [(anchor, anchor.capitalize()) for anchor, key in sections.items() if content[key]]
+    content["links"] = [(anchor, anchor.capitalize()) for anchor, key in SECTIONS.items() if content[key]]
     return content
+
+
+def _tables(found: Findings | None) -> dict[str, list[Table]]:
+    if found is None:
+        return {"verdict_tables": [], "detail_tables": [], "method_tables": []}
+    verdicts = [verdict_table(found), speed_table(found), cell_table(found)]
+    return {
+        "verdict_tables": [table for table in verdicts if table.rows],
+        "detail_tables": [*pool_tables(found), *sensitivity_tables(found)],
+        "method_tables": method_tables(found),
+    }
+
+
+def _notes(loaded: Loaded, found: Findings | None) -> list[str]:
+    notes = list(found.notes) if found else []
+    return notes + ([f"{_count_problems(len(loaded.problems))}: left out."] if len(loaded.problems) else [])
 
 
 def _count_problems(count: int) -> str:

@@ -92,9 +92,11 @@ class Ensemble:
 
     @torch.no_grad()
     def evaluate(self, split: str, *, full: bool, weights: Tensors | None = None) -> Mapping[str, Tensor]:
+        self.optimizer.set_mode("eval")
         self.caller.eval()
         metrics = self._call(lambda model, _: self.task.evaluate(model, split, full=full), None, 0, weights)
         self.caller.train()
+        self.optimizer.set_mode("train")
         return metrics  # type: ignore[no-any-return]
 
     def _call(

@@ -63,9 +63,24 @@ def test_best_cell_on_an_edge_is_flagged_with_the_direction() -> None:
 
 def test_edge_of_a_random_search_is_the_end_of_its_space() -> None:
     values = np.geomspace(2e-4, 0.9, 12)
-    cells = cell_frame([({LR: lr, "optimizer.weight_decay": lr / 3}, 1 + i) for i, lr in enumerate(values)])
+    drawn = [({LR: lr, "optimizer.weight_decay": lr / 3}, 1.0 + i) for i, lr in enumerate(values)]
+    cells = cell_frame(drawn, is_search=True)
     assert "optimizer.lr" not in set(sensitivity.edge_flags(cells, {"adam": {LR: (1e-6, 1.0)}})["key"])
     assert "optimizer.lr" in set(sensitivity.edge_flags(cells, {"adam": {LR: (1.5e-4, 1.0)}})["key"])
+
+
+def test_an_axis_of_two_values_has_edges_and_zero_has_nothing_below() -> None:
+    two = sensitivity.edge_flags(cell_frame([({LR: 0.1}, 1.0), ({LR: 0.01}, 2.0)]), {})
+    assert two[["key", "direction"]].to_numpy().tolist() == [[LR, "higher"]]
+    decay = "optimizer.weight_decay"
+    assert sensitivity.edge_flags(cell_frame([({decay: 0.0}, 1.0), ({decay: 0.1}, 2.0)]), {}).empty
+
+
+def test_a_random_search_has_no_flat_width() -> None:
+    drawn = [({EPS: 10.0**-i}, 1.0 + i) for i in range(4)]
+    for is_search in (False, True):
+        cells = cell_frame(drawn, is_search=is_search)
+        assert sensitivity.flat_widths(sensitivity.response_curves(cells), cells).empty == is_search
 
 
 def test_widths_share_one_delta_per_setting() -> None:

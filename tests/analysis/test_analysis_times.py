@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.analysis import convergence, speedup, targets
+from bench.analysis import convergence, speedup, step_times, targets
+from bench.report.sentences import speed_sentences
 from bench.runs.crossings import first_crossings
 from tests.analysis.frames_for_tests import curve_frame, final_frame
 
@@ -42,9 +43,8 @@ def test_missed_targets_stay_in_the_median() -> None:
     assert curve["num_reached"].iloc[-1] == 1
 
 
-def test_seconds_of_a_pack_are_steps_times_the_cost_measured_alone() -> None:
-    final = final_frame({"a": [1.0]}).assign(shared_timing=True)
-    metrics = curve_frame(0, [5, 3, 1], cost=99.0)
+def test_seconds_are_steps_times_the_measured_cost_and_nobodys_own_clock() -> None:
+    final, metrics = final_frame({"a": [1.0]}), curve_frame(0, [5, 3, 1], cost=99.0)
     times = targets.times_to_target(final, metrics, one_target(1.0), costs(a=0.5))
     assert times["seconds_to_target"].item() == 20 * 0.5
     assert targets.times_to_target(final, metrics, one_target(1.0), costs(a=math.nan))["seconds_to_target"].isna().all()
@@ -79,27 +79,60 @@ def test_target_text_is_read() -> None:
 
 
 def times_frame(**steps: list[float]) -> pd.DataFrame:
-    rows = [("task", name, seed, value) for name, values in steps.items() for seed, value in enumerate(values)]
-    return pd.DataFrame(rows, columns=["setting", "optimizer", "seed", "steps_to_target"])
+    rows = [("task", name, 0, seed, value) for name, values in steps.items() for seed, value in enumerate(values)]
+    return pd.DataFrame(rows, columns=["setting", "optimizer", "replicate", "seed", "steps_to_target"])
 
 
-def test_speedup_is_fewer_steps_times_cheaper_step() -> None:
-    times = times_frame(base=[100.0, 120.0, 110.0], new=[50.0, 60.0, 55.0])
-    row = speedup.speedups(times, costs(base=1.0, new=1.6), {"task": "base"}).iloc[0]
-    assert row["fewer_steps"] == 2.0
-    assert row["cheaper_step"] == 1 / 1.6
-    assert row["speedup"] == pytest.approx(2.0 / 1.6)
-    assert row["low"] <= 2.0 <= row["high"]
+def rounds_frame(**seconds: list[float]) -> pd.DataFrame:
+    rows = [("task", name, "one", number, value) for name, all_rounds in seconds.items()
+            for number, value in enumerate(all_rounds)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["setting", "optimizer", "session", "round", "step_seconds"])
 
 
-def test_speedup_over_who_never_arrives_is_infinite_and_among_two_such_unknown() -> None:
+TIMES = times_frame(base=[100.0, 120.0, 110.0], new=[50.0, 60.0, 55.0])
+NO_ROUNDS = rounds_frame()
+
+
+def test_seconds_ratio_is_steps_ratio_times_cost_ratio_with_the_interval_of_the_product() -> None:
+    rounds = rounds_frame(base=[1.0, 2.0, 1.5], new=[1.6, 3.3, 2.4])
+    row = speedup.speedups(TIMES, rounds, {"task": "base"}).iloc[0]
+    cost = np.log([1.6, 1.65, 1.6])
+    assert row["steps_ratio"] == pytest.approx(0.5)
+    assert row["cost_ratio"] == pytest.approx(math.exp(cost.mean()))
+    assert row["seconds_ratio"] == pytest.approx(0.5 * math.exp(cost.mean()))
+    # The steps' ratio is the same on every seed, so all uncertainty is that of the cost.
+    assert row["seconds_high"] / row["seconds_ratio"] == pytest.approx(row["cost_high"] / row["cost_ratio"])
+
+
+def test_without_timed_rounds_seconds_are_not_known() -> None:
+    row = speedup.speedups(TIMES, NO_ROUNDS, {"task": "base"}).iloc[0]
+    assert row[["cost_ratio", "seconds_ratio", "seconds_low"]].isna().all()
+    ((_, text),) = speed_sentences(speedup.speedups(TIMES, NO_ROUNDS, {"task": "base"}), one_target(1.0))
+    assert "seconds: not measured" in text
+
+
+def test_who_misses_the_target_is_counted_and_takes_the_interval_away() -> None:
+    times = times_frame(base=[100.0, 120.0, 110.0, 100.0], new=[50.0, 60.0, 55.0, math.inf])
+    row = speedup.speedups(times, NO_ROUNDS, {"task": "base"}).iloc[0]
+    assert (row["missed"], row["missed_of"], row["num_units"]) == (1, 4, 3)
+    assert row["steps_ratio"] == pytest.approx(0.5)
+    assert math.isnan(row["steps_low"])
+
+
+def test_who_never_arrives_has_no_ratio() -> None:
     never = [math.inf] * 3
-    table = speedup.speedups(
-        times_frame(base=never, new=[1.0] * 3, also=never), costs(base=1, new=1, also=1), {"task": "base"}
-    )
-    fewer = table.set_index("optimizer")["fewer_steps"]
-    assert fewer["new"] == math.inf
-    assert math.isnan(fewer["also"])
+    table = speedup.speedups(times_frame(base=[1.0] * 3, new=never), NO_ROUNDS, {"task": "base"})
+    assert table["steps_ratio"].isna().all()
+    ((text, _),) = speed_sentences(table, one_target(1.0))
+    assert text == "task: new does not reach the target, base does"
+
+
+def test_rounds_speak_for_the_settings_that_agree_in_what_decides_a_step() -> None:
+    used = final_frame({"a": [1.0]}).assign(batch_size=32.0, precision="float32", device="cpu")
+    facts = {"task": "task", "precision": "float32", "device": "cpu", "optimizer": "a", "session": "s", "round": 0}
+    rounds = pd.DataFrame([facts | {"batch_size": size, "step_seconds": size} for size in (32, 64)])
+    assert step_times.rounds_of(rounds, used)["step_seconds"].tolist() == [32]
+    assert step_times.step_costs(used, step_times.rounds_of(rounds, used))["step_seconds"].item() == pytest.approx(32)
 
 
 def test_a_run_that_ends_early_stays_in_the_median_as_infinite() -> None:

@@ -96,13 +96,6 @@ def test_trials_of_another_structure_are_not_packed_together(plan: MakePlan, sma
     assert [len(group) for group in group_by_structure(made.trials)] == [5, 5]
 
 
-def test_foreign_optimizers_train_one_by_one_and_the_pack_says_why(plan: MakePlan, small: Small) -> None:
-    made = plan("optimizer=sgd", *small("mlp"), *SEEDS)
-    packs = cut_into_packs(made.trials, 8)
-    assert [len(pack.trials) for pack in packs] == [1, 1]
-    assert "SGD" in str(packs[0].reason)
-
-
 def test_packs_are_as_even_as_possible(plan: MakePlan, small: Small) -> None:
     made = plan("optimizer=adamw", *small("mlp"), "sweep=seeds", "sweep.axes.seed=[range,0,10]")
     assert [len(pack.trials) for pack in cut_into_packs(made.trials, 4)] == [3, 3, 4]

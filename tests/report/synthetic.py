@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 STEP_SECONDS = {"adam": 0.004, "adamw": 0.004, "madam": 0.0044, "adamuon": 0.0075, "muon": 0.007, "lion": 0.0036}
 BEST_LR = {"lion": 3e-4, "adamuon": 3e-3, "muon": 1e-2}
 TASKS = {
-    "mlp": {"initial": 2.3, "floor": 0.12, "target": 0.3, "steps": 300, "noise": 0.006},
-    "gpt_nano": {"initial": 4.6, "floor": 1.75, "target": 2.2, "steps": 400, "noise": 0.01},
-    "cifar": {"initial": 2.35, "floor": 0.9, "target": 1.3, "steps": 300, "noise": 0.02},
+    "mlp": {"initial": 2.3, "floor": 0.12, "target": 0.3, "steps": 300, "noise": 0.006, "relevant": 0.1},
+    "gpt_nano": {"initial": 4.6, "floor": 1.75, "target": 2.2, "steps": 400, "noise": 0.01, "relevant": 0.01},
+    "cifar": {"initial": 2.35, "floor": 0.9, "target": 1.3, "steps": 300, "noise": 0.02, "relevant": 0.03},
 }
 GAIN = {"adam": 0.0, "adamw": 0.0, "madam": 0.0, "adamuon": 0.06, "muon": 0.05, "lion": -0.02}
 
@@ -60,6 +60,8 @@ def write_run(
     seed: int = 0,
     loss_scale: float = 1.0,
     sweep: str | None = None,
+    replicate: int = 0,
+    stage: str = "tuning",
     shared: bool = False,
     status: str = "completed",
     num_rows: int = 21,
@@ -126,16 +128,19 @@ def _document(given: dict[str, Any], facts: dict[str, Any], own: dict[str, Any],
             "task": {
                 "name": task, "_target_": f"tasks.{task}.Task", "steps": facts["steps"], "batch_size": 32,
                 "eval_every": facts["steps"] // 20, "loss_scale": given["loss_scale"], "width": 64,
-                "target": {"metric": "val_loss", "value": facts["target"], "mode": "min"}, **given["task_config"],
+                "target": {"metric": "val_loss", "value": facts["target"], "mode": "min"},
+                "relevant": facts["relevant"], **given["task_config"],
             },
             "schedule": {"name": "cosine", "warmup": 0.1},
             **given["config"],
         },
         "fingerprint": {"data": hashlib.sha256(task.encode()).hexdigest(), "code": "c" * 64},
-        "sweep": {"name": given["sweep"], "cell": cell} if given["sweep"] else None,
+        "sweep": {"name": given["sweep"], "cell": cell, "replicate": given["replicate"], "stage": given["stage"]}
+                 if given["sweep"] else None,
         "summary": {
             "num_steps": facts["steps"], "initial_val_loss": facts["initial"],
-            "final_val_loss": None if diverged else final, "best_val_loss": None if diverged else final,
+            "final_val_loss": None if diverged else final,
+            "final_test_loss": None if diverged else 1.02 * final, "best_val_loss": None if diverged else final,
             "best_step": facts["steps"],
             "steps_to_target": facts["steps"] / 2 if final <= facts["target"] else None,
             "seconds_to_target": facts["steps"] / 2 * step_seconds if final <= facts["target"] else None,
@@ -200,17 +205,31 @@ def write_epsilon_study(root: Path, tasks: Sequence[str] = ("mlp", "gpt_nano"), 
                         write_run(root, optimizer="adam", eps=10.0**exponent, diagnostics=lr == 1e-3, **common)
 
 
-def write_zoo(root: Path, optimizers: Sequence[str] = tuple(STEP_SECONDS), trials: int = 16, fresh: int = 5) -> None:
-    """`zoo` in small: one random search per optimizer and task on seed 0, then the best cell on fresh seeds, alone."""
-    for task in TASKS:
+def write_zoo(
+    root: Path,
+    optimizers: Sequence[str] = tuple(STEP_SECONDS),
+    tasks: Sequence[str] = tuple(TASKS),
+    trials: int = 16,
+    fresh: int = 5,
+    searches: int = 1,
+) -> None:
+    """`zoo` in small: random searches per optimizer and task, then the best cell of each on fresh seeds, alone."""
+    for task in tasks:
         for optimizer in optimizers:
-            eps = None if optimizer in ("madam", "lion", "muon") else 1e-8
-            rng = np.random.default_rng(len(optimizer) + len(task))
-            draws = [(10 ** rng.uniform(-4.5, -0.5), 10 ** rng.uniform(-3, 0)) for _ in range(trials)]
-            for lr, decay in draws:
-                write_run(root, task=task, optimizer=optimizer, lr=lr, eps=eps, sweep="search", shared=True,
-                          optimizer_config={"weight_decay": decay})  # fmt: skip
-            lr, decay = min(draws, key=lambda d: final_loss(task, optimizer, d[0], eps, 1.0))
-            for seed in range(100, 100 + fresh):
-                write_run(root, task=task, optimizer=optimizer, lr=lr, eps=eps, sweep="fresh_seeds", seed=seed,
-                          optimizer_config={"weight_decay": decay})  # fmt: skip
+            for search in range(searches):
+                _write_search(root, task, optimizer, search, trials, fresh)
+
+
+def _write_search(root: Path, task: str, optimizer: str, search: int, trials: int, fresh: int) -> None:
+    eps = None if optimizer in ("madam", "lion", "muon") else 1e-8
+    rng = np.random.default_rng(len(optimizer) + len(task) + 100 * search)
+    draws = [(10 ** rng.uniform(-4.5, -0.5), 10 ** rng.uniform(-3, 0)) for _ in range(trials)]
+    kind = task if task in TASKS else "mlp"
+    common: dict[str, Any] = {"task": task, "optimizer": optimizer, "eps": eps, "replicate": search}
+    for lr, decay in draws:
+        write_run(root, lr=lr, sweep="search", shared=True, seed=1000 * search,
+                  optimizer_config={"weight_decay": decay}, **common)  # fmt: skip
+    lr, decay = min(draws, key=lambda draw: final_loss(kind, optimizer, draw[0], eps, 1.0))
+    for seed in range(fresh):
+        write_run(root, lr=lr, sweep="fresh_seeds", stage="fresh", seed=100 + 1000 * search + seed,
+                  optimizer_config={"weight_decay": decay}, **common)  # fmt: skip

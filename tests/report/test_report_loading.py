@@ -84,7 +84,8 @@ def damage(folder: Path, kind: str) -> None:
     [("no metrics", "metrics.parquet is missing"), ("no run.json", "run.json is missing"), ("flipped byte", "checksum"),
      ("truncated", "damaged"), ("no JSON", "not readable JSON"), ("deep JSON", "not readable JSON"),
      ("not UTF-8", "not readable JSON"), ("version 99", "schema_version=99: expected"), ("status", "status=won: "),
-     ("seed", "seed"), ("id", "run_id"), ("name", "config.task.name"), ("list", "config=[]: expected an object")],
+     ("seed", "seed"), ("id", "run_id"), ("name", "config.task.name"),
+     ("list", "config=[]: expected a mapping of keys to values")],
 )  # fmt: skip
 def test_what_cannot_be_used_is_listed_with_the_reason(tmp_path: Path, kind: str, words: str) -> None:
     damage(synthetic.write_run(tmp_path, seed=1), kind)

@@ -16,6 +16,7 @@ from bench.analysis.findings import Findings, analyse
 from bench.analysis.load import load
 from bench.report import write_report
 from bench.report.__main__ import main
+from bench.report.figures.epsilon import draw_epsilon
 from bench.report.figures.style import make_palette
 from tests.report import synthetic
 
@@ -38,6 +39,19 @@ def epsilon(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("zoo")
     synthetic.write_zoo(root / "results", optimizers=("adamw", "adamuon", "madam"), trials=8, fresh=4)
+    write_report([root / "results"], root / "report")
+    return root
+
+
+@pytest.fixture(scope="module")
+def replicated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five tasks, four searches each; sgd fails on every search of one task."""
+    root = tmp_path_factory.mktemp("replicated")
+    tasks = ("mlp", "gpt_nano", "cifar", "four", "five")
+    synthetic.write_zoo(root / "results", ("adamw", "muon", "lion"), tasks, trials=2, fresh=2, searches=4)
+    for search in range(4):
+        synthetic.write_run(root / "results", optimizer="sgd", seed=100 + 1000 * search, replicate=search,
+                            stage="fresh", sweep="fresh_seeds", status="diverged")  # fmt: skip
     write_report([root / "results"], root / "report")
     return root
 
@@ -69,10 +83,59 @@ def test_zoo_compares_on_fresh_seeds_only(zoo: Path) -> None:
     found = findings(zoo / "results")
     assert set(found.final["sweep"]) == {"fresh_seeds"}
     assert found.verdicts["fresh"].all()
-    assert (found.verdicts["num_pairs"] == 4).all()
+    assert (found.verdicts["num_units"] == 4).all()
+    assert set(found.verdicts["unit"]) == {"seed"}
     assert "none of which took part in tuning" in text_of(zoo / "report" / "index.html")
     pictures = {path.stem for path in (zoo / "report" / "plots").iterdir()}
-    assert {"tuning_budget", "profile", "aggregates", "step_times", "rank_stability", "forest"} <= pictures
+    assert {"tuning_budget", "profile", "ranks", "rank_stability", "verdicts"} <= pictures
+    assert "step_times" not in pictures
+
+
+def test_several_searches_make_claims_about_optimizers_over_all_tasks_and_about_failures(replicated: Path) -> None:
+    found = findings(replicated / "results")
+    single = found.verdicts[found.verdicts["setting"] != "all tasks"].set_index(["setting", "optimizer"])
+    assert set(single["unit"]) == {"search"}
+    assert single.drop(index=("mlp", "sgd"))["num_units"].isin([3, 4]).all()  # one search of adamw fails
+    assert single.loc[("mlp", "sgd"), ["failed", "failed_of"]].tolist() == [4, 4]
+    assert set(found.verdicts.query("setting == 'all tasks'")["optimizer"]) == {"lion", "muon"}
+    assert "all tasks" in set(found.ranks["setting"])
+    page = text_of(replicated / "report" / "index.html")
+    assert "They speak of optimizers, each tuned by several independent searches." in page
+    assert "4 of 4 searches" in page
+    assert "seconds: not measured" in page
+
+
+def test_the_page_says_first_what_was_found_and_reads_test_losses(replicated: Path) -> None:
+    page = text_of(replicated / "report" / "index.html")
+    assert page.index('id="verdicts"') < page.index("Comparisons with the baseline") < page.index('id="pictures"')
+    assert "Ratio of final test losses" in page
+    assert not re.search(r"0\.00 ×|e\+\d+ %", page)
+
+
+def test_tables_come_as_markdown_and_latex_too(zoo: Path) -> None:
+    tables = zoo / "report" / "tables"
+    latex = (tables / "comparisons_with_the_baseline.tex").read_text(encoding="utf-8")
+    assert r"\begin{tabular}{" in latex
+    assert r"gpt\_nano & adamuon & adamw & " in latex
+    assert (tables / "comparisons_with_the_baseline.md").read_text(encoding="utf-8").startswith("| task |")
+
+
+def test_zero_on_a_log_axis_is_labelled_zero(tmp_path: Path) -> None:
+    for seed in range(2):
+        for decay in (0.0, 0.01, 0.1, 1.0):
+            synthetic.write_run(tmp_path / "in", seed=seed, sweep="grid", optimizer_config={"weight_decay": decay})
+    write_report([tmp_path / "in"], tmp_path / "out")
+    picture = (tmp_path / "out" / "plots" / "sensitivity_weight_decay.svg").read_text(encoding="utf-8")
+    ticks = re.findall(r">([^<>\s]+)</text>", picture)
+    assert ticks[:4] == ["0", "0.01", "0.1", "1"]
+
+
+def test_no_eps_picture_is_drawn_from_a_random_search(tmp_path: Path) -> None:
+    for trial in range(8):
+        synthetic.write_run(tmp_path, lr=10 ** -(1 + trial / 3), eps=10.0 ** -(2 + trial), sweep="search")
+    found = findings(tmp_path)
+    assert draw_epsilon(found, make_palette(["adamw"])) == []
+    assert found.flat_widths.empty
 
 
 def test_fresh_seeds_that_were_tuned_on_are_left_out(tmp_path: Path) -> None:
@@ -85,12 +148,13 @@ def test_fresh_seeds_that_were_tuned_on_are_left_out(tmp_path: Path) -> None:
     assert any("had been tuned on" in note for note in found.notes)
 
 
-def test_every_picture_is_written_twice_and_stands_in_page_and_markdown(zoo: Path) -> None:
+def test_every_picture_is_written_for_page_and_paper_and_stands_in_page_and_markdown(zoo: Path) -> None:
     report = zoo / "report"
     pictures = {path.stem for path in (report / "plots").glob("*.png")}
-    assert pictures == {path.stem for path in (report / "plots").glob("*.svg")}
+    for kind in ("svg", "pdf"):
+        assert pictures == {path.stem for path in (report / "plots").glob(f"*.{kind}")}
     page, markdown = text_of(report / "index.html"), (report / "report.md").read_text(encoding="utf-8")
-    assert page.count("<svg ") == len(pictures)
+    assert page.count("<svg ") == 2 * len(pictures)  # for a wide page and for a phone
     for name in pictures:
         assert f'<figure id="{name}">' in page
         assert f"(plots/{name}.png)" in markdown
@@ -167,7 +231,7 @@ def test_only_diverged_runs_make_a_clear_page(tmp_path: Path) -> None:
         for seed in range(3):
             synthetic.write_run(tmp_path / "in", optimizer=optimizer, seed=seed, status="diverged")
     page = text_of(write_report([tmp_path / "in"], tmp_path / "out"))
-    assert "1 both diverged" in page
+    assert "1 always failed" in page
     assert "6 runs (6 diverged)" in page
 
 

@@ -1,4 +1,4 @@
-"""Loss against steps, samples and seconds: small multiples by setting, median and quartiles over seeds."""
+"""Loss against steps, samples and seconds: small multiples by setting, median and range over runs."""
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ def draw_convergence(found: Findings, palette: Palette) -> list[Picture]:
         settings = [setting for setting in found.settings["setting"] if (curves["setting"] == setting).any()]
         if not settings:
             continue
-        figure, axes = panels(settings, columns=2 if len(settings) in (2, 4) else 3)
+        figure, axes = panels(settings, palette)
         for axis, setting in zip(axes, settings, strict=False):
             mine = curves[curves["setting"] == setting]
             _draw_panel(axis, mine, measure, palette)
@@ -86,17 +86,12 @@ def _x_label(measure: str) -> str:
 
 
 def _caption(found: Findings, measure: str, curves: pd.DataFrame) -> str:
-    seeds = found.final.groupby(["setting", "optimizer"])["seed"].nunique()
     text = (
-        f"Each optimizer at its best hyperparameters. Line: median over seeds (n = {span(seeds)}); band: quartiles. A "
-        "run that diverged counts as infinite from then on."
+        f"Each optimizer at its best hyperparameters. Line: median over runs (n = {span(curves['num_runs'])}); band: "
+        "their range. A run that diverged counts as infinite from then on."
     )
     if measure == "seconds":
-        packed = found.costs[found.costs["derived"] & found.costs["step_seconds"].notna()]
-        missing = found.convergence["seconds"].isna().any()
-        text += (
-            " Seconds of runs trained in packs are steps × the cost of a step measured alone." if len(packed) else ""
-        )
-        text += " Optimizers that nobody timed alone are absent." if missing else ""
+        text += " Seconds are steps × the cost of a step, from interleaved rounds timed for that purpose."
+        text += " Optimizers that nobody timed are absent." if found.convergence["seconds"].isna().any() else ""
     hidden = curves["optimizer"].nunique() - MAX_LINES
     return text + (f" {hidden} more optimizers are in the tables." if hidden > 0 else "")

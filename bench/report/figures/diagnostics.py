@@ -15,6 +15,7 @@ from bench.report.figures.style import (
     MUTED,
     Palette,
     Picture,
+    handles_below,
     log_axis,
     panels,
     plain_axis,
@@ -38,13 +39,15 @@ def draw_diagnostics(found: Findings, palette: Palette) -> list[Picture]:
     colors = dict(zip(labels, COLORS, strict=False))
     pictures = []
     for kind, quantities in (("share", ("frac_below_eps", "frac_below_10eps")), ("rms", ("update_rms",))):
-        figure, axes = panels([f"{optimizer} · {setting}" for setting, optimizer in titles], columns=3, height=2.8)
+        figure, axes = panels(
+            [f"{optimizer} · {setting}" for setting, optimizer in titles], palette, columns=3, height=2.8
+        )
         for axis, (setting, optimizer) in zip(axes, titles, strict=False):
             mine = table[(table["setting"] == setting) & (table["optimizer"] == optimizer)]
             _draw_panel(axis, mine[mine["quantity"].isin(quantities)], colors)
             _finish(axis, kind)
         axes[0].set_ylabel("share of coordinates" if kind == "share" else "RMS of the update")
-        figure.legend(handles=_handles(colors, kind), loc="outside lower center", ncols=6)
+        handles_below(figure, _handles(colors, kind))
         pictures.append(_picture(kind, figure, table, len(titles)))
     return pictures
 

@@ -14,7 +14,17 @@ from bench.analysis.epsilon import DEFAULT_EPS, EPS, LR
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
 from bench.report.figures.sensitivity import limit_losses
-from bench.report.figures.style import Palette, Picture, annotate_line, format_number, log_axis, panels, short, span
+from bench.report.figures.style import (
+    Palette,
+    Picture,
+    annotate_line,
+    format_number,
+    handles_below,
+    log_axis,
+    panels,
+    short,
+    span,
+)
 
 SCALE_LINES: tuple[Any, ...] = ("-", (0, (5, 1.8)), (0, (1.4, 1.4)), (0, (5, 1.5, 1.2, 1.5)))
 MAX_MAPS = 18
@@ -24,15 +34,16 @@ ON_MAP = "#14181f"
 
 def draw_epsilon(found: Findings, palette: Palette) -> list[Picture]:
     """eps curves by family of settings, and lr x eps heatmaps; nothing where no sweep moved eps."""
-    return [*_draw_curves(found, palette), *_draw_heatmaps(found)]
+    return [*_draw_curves(found, palette), *_draw_heatmaps(found, palette)]
 
 
 def _draw_curves(found: Findings, palette: Palette) -> list[Picture]:
-    curves = found.responses[found.responses["key"] == EPS].merge(found.settings, on="setting")
+    grids = found.responses[~found.responses["is_search"].astype(bool)]
+    curves = grids[grids["key"] == EPS].merge(found.settings, on="setting")
     families = [family for family in found.settings["family"].unique() if (curves["family"] == family).any()]
     if not families:
         return []
-    figure, axes = panels(families, columns=2, height=4.0)
+    figure, axes = panels(families, palette, columns=2, height=4.0)
     handles: dict[str, Line2D] = {}
     for axis, family in zip(axes, families, strict=False):
         mine = curves[curves["family"] == family]
@@ -42,11 +53,10 @@ def _draw_curves(found: Findings, palette: Palette) -> list[Picture]:
         handles |= _draw_without_eps(axis, found, palette, family, set(mine["sweep"]))
         _finish(axis, mine)
     axes[0].set_ylabel("final validation loss")
-    figure.legend(handles=[handles[key] for key in sorted(handles)], loc="outside lower center",
-                  ncols=4 if len(handles) == 4 else 3, columnspacing=2.2, handlelength=3.2)  # fmt: skip
+    handles_below(figure, [handles[key] for key in sorted(handles)])
     seeds = curves["num_seeds"]
     caption = (
-        f"Best median final loss at each eps (n = {span(seeds)} seeds), lr tuned anew; band: quartiles; thin: lr held "
+        f"Best median final loss at each eps (n = {span(seeds)} seeds), lr tuned anew; band: range; thin: lr held "
         "at the best cell's. The reported loss is unscaled: multiplying it by 2⁻ᵏ before the backward pass only makes "
         "the gradients smaller, as in a large model, and moves the cliff to the left. Horizontal: optimizers without "
         "eps. Dotted: PyTorch's default eps."
@@ -105,8 +115,8 @@ def tint(color: str, amount: float) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _draw_heatmaps(found: Findings) -> list[Picture]:
-    cells = found.sweep_cells
+def _draw_heatmaps(found: Findings, palette: Palette) -> list[Picture]:
+    cells = found.sweep_cells[~found.sweep_cells["is_search"].astype(bool)]
     maps = []
     for (setting, optimizer, sweep), group in groups(cells, ["setting", "optimizer", "sweep"]):
         grid = _grid(group)
@@ -116,7 +126,9 @@ def _draw_heatmaps(found: Findings) -> list[Picture]:
     maps = sorted(maps, key=lambda entry: (entry[1], order.index(entry[0])))[:MAX_MAPS]
     if not maps:
         return []
-    figure, axes = panels([f"{optimizer} · {setting}" for setting, optimizer, _, _ in maps], columns=3, height=3.0)
+    figure, axes = panels(
+        [f"{optimizer} · {setting}" for setting, optimizer, _, _ in maps], palette, columns=3, height=3.0
+    )
     family = found.settings.set_index("setting")["family"]
     for axis, (setting, optimizer, sweep, grid) in zip(axes, maps, strict=True):
         alike = [m[3] for m in maps if family[m[0]] == family[setting]]
@@ -129,7 +141,7 @@ def _draw_heatmaps(found: Findings) -> list[Picture]:
         bar.ax.tick_params(labelsize=7.5, length=0)
         bar.outline.set_visible(False)
     for index, axis in enumerate(axes):
-        axis.set_ylabel("lr" if index % 3 == 0 else "")
+        axis.set_ylabel("lr" if index % 3 == 0 or palette.narrow else "")
     caption = (
         "Median final validation loss of every cell of the grid (colour, logarithmic, one scale per task; yellow is "
         "low). Dots: the best lr at each eps; ring: the best cell. Grey: diverged or not run. Where the dots climb, a "

@@ -1,24 +1,18 @@
-"""Over all tasks: performance profiles and aggregate scores with their intervals."""
+"""Over all tasks: performance profiles."""
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from bench.analysis.findings import Findings
-from bench.analysis.frames import each
 from bench.analysis.profiles import MAX_RATIO, time_ratios
 from bench.report.figures.style import (
-    INK,
     MAX_LINES,
-    MUTED,
-    WIDTH,
     Palette,
     Picture,
     legend_below,
     panels,
     plain_axis,
     short,
-    span,
 )
 
 
@@ -27,7 +21,7 @@ def draw_profiles(found: Findings, palette: Palette) -> list[Picture]:
     measures = [measure for measure, times in found.profile_times.items() if len(times) > 1]
     pictures = []
     if measures:
-        figure, axes = panels([f"by {measure} to target" for measure in measures], columns=2, height=3.4)
+        figure, axes = panels([f"by {measure} to target" for measure in measures], palette, columns=2, height=3.4)
         for axis, measure in zip(axes, measures, strict=True):
             times = found.profile_times[measure]
             ratios = time_ratios(times.to_numpy(dtype=float))
@@ -43,7 +37,7 @@ def draw_profiles(found: Findings, palette: Palette) -> list[Picture]:
             f"solves stays in the denominator. Pool: {', '.join(short(name, 24) for name in pool)}."
         )
         pictures.append(Picture("profile", "Performance profile", caption, figure))
-    return [*pictures, *_draw_aggregates(found, palette)]
+    return pictures
 
 
 def _draw_profile(axis: Axes, ratios: np.ndarray, palette: Palette, optimizer: str) -> None:
@@ -55,34 +49,3 @@ def _draw_profile(axis: Axes, ratios: np.ndarray, palette: Palette, optimizer: s
     axis.set_ylim(0, 1.04)
     axis.set_xticks(np.arange(1, MAX_RATIO + 0.1, 0.5))
     plain_axis(axis, "y")
-
-
-def _draw_aggregates(found: Findings, palette: Palette) -> list[Picture]:
-    table = found.aggregates.sort_values("iqm", ascending=False).head(MAX_LINES)
-    if table.empty or table["num_tasks"].max() < 2 or len(table) < 2:
-        return []
-    figure = Figure(figsize=(WIDTH, 0.3 * len(table) + 1.5), layout="constrained")
-    axes = figure.subplots(1, 3, sharey=True)
-    columns = (
-        ("iqm", "interquartile mean score", "right is better"),
-        ("optimality_gap", "optimality gap", "left is better"),
-        ("improvement", "chance to beat the baseline", "right is better"),
-    )
-    for axis, (column, title, side) in zip(axes, columns, strict=True):
-        for y, row in enumerate(each(table)):
-            color, value = palette.color(row.optimizer), getattr(row, column)
-            ends = [getattr(row, f"{column}_{end}", np.nan) for end in ("low", "high")]
-            axis.plot(ends, [-y, -y], color=color, lw=4, alpha=0.35)
-            axis.plot(value, -y, marker=palette.marker(row.optimizer), color=color, ms=6.5)
-        axis.set_title(title)
-        axis.set_xlabel(side)
-        axis.grid(visible=True, axis="x")
-        plain_axis(axis, "x")
-    axes[2].axvline(0.5, color=MUTED, lw=1, ls=(0, (2, 2)))
-    axes[0].set_yticks([-y for y in range(len(table))], [short(name, 24) for name in table["optimizer"]], color=INK)
-    caption = (
-        f"Over n = {table['num_tasks'].max()} tasks and {span(table['num_runs'])} runs "
-        "per optimizer. Score: 0 is the untrained model, 1 the best median final loss of the pool on the task. Bars: "
-        "95 % percentile bootstrap, stratified by task. Ties count half."
-    )
-    return [Picture("aggregates", "Over all tasks and seeds", caption, figure)]

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.analysis.epsilon import EPS, LR
@@ -14,20 +13,20 @@ from bench.report.figures.style import (
     INK,
     MAX_LINES,
     MUTED,
-    WIDTH,
     Palette,
     Picture,
     legend_below,
     log_axis,
+    log_axis_from_zero,
     panels,
     plain_axis,
     short,
     span,
+    zero_position,
 )
 
 MAX_KEYS = 6
 MAX_BARS = 48
-NUM_POINTS_ON_A_LINE = 24
 
 
 def draw_sensitivity(found: Findings, palette: Palette) -> list[Picture]:
@@ -40,14 +39,19 @@ def draw_sensitivity(found: Findings, palette: Palette) -> list[Picture]:
 def _draw_key(found: Findings, palette: Palette, key: str) -> Picture:
     curves = found.responses[found.responses["key"] == key]
     settings = [s for s in found.settings["setting"] if (curves["setting"] == s).any()]
-    figure, axes = panels(settings, columns=2 if len(settings) in (2, 4) else 3)
+    figure, axes = panels(settings, palette)
     log = is_log_key(list(curves["value"]))
+    smallest = curves.loc[curves["value"] > 0, "value"].min()
     for axis, setting in zip(axes, settings, strict=False):
         mine = curves[curves["setting"] == setting]
         for (optimizer, _), curve in list(groups(mine, ["optimizer", "sweep"]))[:MAX_LINES]:
-            draw_response(axis, curve, palette, optimizer, log=log)
+            if log:
+                curve = curve.assign(value=curve["value"].where(curve["value"] > 0, zero_position(smallest)))
+            draw_response(axis, curve, palette, optimizer)
         limit_losses(axis, mine["loss"])
-        if log:
+        if log and (mine["value"] == 0).any():
+            log_axis_from_zero(axis, smallest)
+        elif log:
             log_axis(axis, "x")
         else:
             plain_axis(axis, "x")
@@ -60,24 +64,18 @@ def _draw_key(found: Findings, palette: Palette, key: str) -> Picture:
     name = key.removeprefix("optimizer.")
     caption = (
         f"Median over seeds (n = {span(seeds)}), all other keys tuned anew at each value; band: "
-        "quartiles; star: the best. Where every value was drawn once (a random search) each dot is one trial. Crosses "
-        "at the top: diverged."
+        "their range; star: the best. Where every value was drawn once (a random search) each dot is one trial. "
+        "Crosses at the top: diverged."
     )
     slug = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:40]
     return Picture(f"sensitivity_{slug}", f"Sensitivity to {short(name)}", caption, figure)
 
 
-def draw_response(axis: Axes, curve: pd.DataFrame, palette: Palette, optimizer: str, *, log: bool) -> None:
+def draw_response(axis: Axes, curve: pd.DataFrame, palette: Palette, optimizer: str) -> None:
     """One optimizer's response: a line with a band on a grid, dots where values were drawn, crosses for diverged."""
     curve = curve.sort_values("value")
-    if log:
-        # Zero has no place on a log axis: it stands a decade to the left of the smallest value.
-        smallest = curve.loc[curve["value"] > 0, "value"].min()
-        curve = curve.assign(value=curve["value"].where(curve["value"] > 0, smallest / 10))
     finite = curve[np.isfinite(curve["loss"])]
-    drawn = len(curve) > NUM_POINTS_ON_A_LINE or (
-        curve["num_seeds"].max() == 1 and curve["fixed_loss"].notna().sum() <= 1
-    )
+    drawn = bool(curve["is_search"].any())
     style = palette.line(optimizer) | ({"linestyle": ""} if drawn else {})
     axis.plot(finite["value"], finite["loss"], marker=palette.marker(optimizer), alpha=0.75 if drawn else 1.0, **style)
     if not drawn:
@@ -110,11 +108,10 @@ def _draw_widths(found: Findings, palette: Palette) -> list[Picture]:
     if widths.empty:
         return []
     counts = [int((widths["key"] == key).sum()) for key in keys]
-    figure = Figure(figsize=(WIDTH, min(0.27 * max(counts) + 1.5, 13)), layout="constrained")
-    axes = figure.subplots(1, len(keys), squeeze=False)[0]
+    titles = [key.removeprefix("optimizer.") for key in keys]
+    figure, axes = panels(titles, palette, heights=[min(0.27 * count + 1.2, 13) for count in counts])
     for axis, key in zip(axes, keys, strict=True):
         _draw_width_panel(axis, widths[widths["key"] == key].head(MAX_BARS), palette)
-        axis.set_title(f"{short(key.removeprefix('optimizer.'))}")
     caption = (
         "Decades that a key can move around its best value, all others tuned anew, before the median final loss "
         "worsens by more than 5 % of the lowest loss of the setting. Arrow and ≥: flat to the end of the grid, so the "

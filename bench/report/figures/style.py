@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 from matplotlib import font_manager
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axes._base import _AxesBase
 from matplotlib.figure import Figure
@@ -25,6 +26,7 @@ INK, MUTED, GRID, PAPER = "#1b2430", "#5b6675", "#e2e6eb", "#ffffff"
 # The first three are equally wide: what was laid out in one fits in the others.
 FONTS = ("Arial", "Helvetica", "Liberation Sans", "DejaVu Sans")
 WIDTH = 10.0
+NARROW = 4.4
 MAX_PANELS = 18
 MAX_LINES = 24
 MAX_LABEL = 46
@@ -42,9 +44,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Palette:
-    """Optimizer -> slot of the style table; a name keeps its slot as long as no other claims the same one."""
+    """Optimizer -> slot of the style table; a name keeps its slot as long as no other claims the same one.
+
+    Attributes:
+        narrow: Panels stand below each other, for a phone.
+    """
 
     slots: dict[str, int]
+    narrow: bool = False
 
     def color(self, name: str) -> str:
         """The optimizer's colour."""
@@ -61,7 +68,7 @@ class Palette:
         return {"color": self.color(name), "linestyle": dashes}
 
 
-def make_palette(names: Iterable[str]) -> Palette:
+def make_palette(names: Iterable[str], *, narrow: bool = False) -> Palette:
     """Slots by a hash of the name, so that a report of other runs colours the same optimizer alike.
 
     Two names that want one slot, and only they, move on to the next free one, in the order of the alphabet.
@@ -71,7 +78,7 @@ def make_palette(names: Iterable[str]) -> Palette:
         tier, taken = count // len(COLORS) * len(COLORS), set(slots.values())
         wish = hashlib.sha256((SALT + name).encode()).digest()[0] % len(COLORS)
         slots[name] = next(slot for i in range(len(COLORS)) if (slot := tier + (wish + i) % len(COLORS)) not in taken)
-    return Palette(slots)
+    return Palette(slots, narrow)
 
 
 def rc_params() -> dict[str, Any]:
@@ -96,19 +103,34 @@ def rc_params() -> dict[str, Any]:
 
 
 def panels(
-    titles: Sequence[str], *, columns: int = 3, height: float = 2.9, share_y: bool = False
+    titles: Sequence[str],
+    palette: Palette,
+    *,
+    columns: int | None = None,
+    height: float = 2.9,
+    heights: Sequence[float] | None = None,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of small multiples, one axes per title, at most `MAX_PANELS`."""
+    """A figure of small multiples, one axes per title, at most `MAX_PANELS`.
+
+    Args:
+        titles: One per panel.
+        palette: Tells whether the figure is for a narrow page.
+        columns: Panels beside each other on a wide page; three, or two where that leaves no gap.
+        height: Of a panel, in inches.
+        heights: One for each panel, where they differ.
+    """
     titles = list(titles)[:MAX_PANELS]
-    columns = min(columns, len(titles)) or 1
-    num_rows = -(-len(titles) // columns)
+    columns = columns or (2 if len(titles) in (2, 4) else 3)
+    columns = 1 if palette.narrow else min(columns, len(titles)) or 1
+    sizes = list(heights or [height] * len(titles))[: len(titles)]
+    rows = [max(sizes[start : start + columns]) for start in range(0, len(sizes), columns)]
     # A single panel as wide as the page would be a poster.
-    width = WIDTH if columns > 1 else 6.4
+    width = NARROW if palette.narrow else WIDTH if columns > 1 else 6.4
     figure = Figure(
-        figsize=(width, height * num_rows + 0.5),
+        figsize=(width, sum(rows) + 0.5),
         layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.04, hspace=0.06),
     )
-    grid = figure.subplots(num_rows, columns, squeeze=False, sharey=share_y)
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows)
     axes = [axis for row in grid for axis in row]
     for axis in axes[len(titles) :]:
         axis.set_visible(False)
@@ -122,17 +144,23 @@ def short(text: str, limit: int = MAX_LABEL) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def legend_below(figure: Figure, palette: Palette, names: Sequence[str], *, extra: Sequence[Line2D] = (),
+def legend_below(figure: Figure, palette: Palette, names: Sequence[str], *, extra: Sequence[Artist] = (),
                  markers: bool = True) -> None:  # fmt: skip
-    """One legend for the whole figure, under it, in as many columns as fit."""
-    handles = [
+    """One legend of optimizers for the whole figure, under it."""
+    handles: list[Artist] = [
         Line2D([], [], label=short(name, 28), marker=palette.marker(name) if markers else "", **palette.line(name))
         for name in names
     ]
-    handles.extend(extra)
+    handles_below(figure, [*handles, *extra])
+
+
+def handles_below(figure: Figure, handles: Sequence[Artist]) -> None:
+    """A legend under the figure, in as many columns as fit."""
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
     columns = max(1, min(len(handles), int(figure.get_figwidth() * 11 / (longest + 6))))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.8, handletextpad=0.6)
+    figure.legend(
+        handles=list(handles), loc="outside lower center", ncols=columns, columnspacing=1.8, handletextpad=0.6
+    )
 
 
 def span(counts: pd.Series) -> str:
@@ -158,6 +186,21 @@ def log_axis(axis: _AxesBase, which: str) -> None:
     ruler.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), numticks=9))
     ruler.set_major_formatter(FuncFormatter(format_number))
     ruler.set_minor_formatter(NullFormatter())
+
+
+def log_axis_from_zero(axis: _AxesBase, smallest: float) -> None:
+    """A log axis along x on which zero stands, and is labelled, a decade to the left of the smallest value."""
+    log_axis(axis, "x")
+    low, high = axis.get_xlim()
+    zero = zero_position(smallest)
+    ticks = [tick for tick in axis.xaxis.get_major_locator().tick_values(low, high) if smallest <= tick <= high]
+    axis.set_xticks([zero, *ticks], ["0", *(format_number(tick) for tick in ticks)])
+    axis.set_xlim(low, high)
+
+
+def zero_position(smallest: float) -> float:
+    """Where zero stands on a log axis whose smallest value is given."""
+    return smallest / 10
 
 
 def plain_axis(axis: _AxesBase, which: str) -> None:

@@ -30,7 +30,7 @@ def _draw_curves(found: Findings, palette: Palette) -> list[Picture]:
     settings = [s for s in found.settings["setting"] if (curves["setting"] == s).any()]
     if not settings:
         return []
-    figure, axes = panels(settings, columns=2 if len(settings) in (2, 4) else 3)
+    figure, axes = panels(settings, palette)
     for axis, setting in zip(axes, settings, strict=False):
         mine = curves[curves["setting"] == setting]
         for optimizer, curve in list(groups(mine, "optimizer"))[:MAX_LINES]:
@@ -72,7 +72,7 @@ def _draw_ranks(found: Findings, palette: Palette) -> list[Picture]:
     settings = [s for s in found.settings["setting"] if s in reached and pools[s] > 1]
     if not settings:
         return []
-    figure, axes = panels(settings, columns=2 if len(settings) in (2, 4) else 3, height=2.7)
+    figure, axes = panels(settings, palette, height=2.7)
     for axis, setting in zip(axes, settings, strict=False):
         mine = ranks[ranks["setting"] == setting]
         for optimizer, line in list(groups(mine, "optimizer"))[:MAX_LINES]:

@@ -12,7 +12,7 @@ def draw_tuning(found: Findings, palette: Palette) -> list[Picture]:
     settings = [s for s in found.settings["setting"] if (curves["setting"] == s).any()]
     if not settings:
         return []
-    figure, axes = panels(settings, columns=2 if len(settings) in (2, 4) else 3)
+    figure, axes = panels(settings, palette)
     for axis, setting in zip(axes, settings, strict=False):
         mine = curves[curves["setting"] == setting]
         for (optimizer, _), curve in list(groups(mine, ["optimizer", "sweep"]))[:MAX_LINES]:
@@ -26,7 +26,7 @@ def draw_tuning(found: Findings, palette: Palette) -> list[Picture]:
     trials = curves.groupby(["setting", "optimizer", "sweep"])["num_trials"].first()
     caption = (
         "Expected lowest final validation loss among k trials drawn from the same search without replacement (exact "
-        f"order statistics; n = {span(trials)} trials per search); band: 95 % percentile bootstrap "
-        "over the trials. A diverged trial counts as an untrained model."
+        f"order statistics; n = {span(trials)} trials per search), mean over n = {span(curves['num_searches'])} "
+        "searches; band, from three searches on: its 95 % interval. A diverged trial counts as an untrained model."
     )
     return [Picture("tuning_budget", "What does tuning buy?", caption, figure)]

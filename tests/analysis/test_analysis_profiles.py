@@ -1,4 +1,4 @@
-"""Aggregates, profiles and tuning curves against published and hand-computed values."""
+"""Profiles and tuning curves against published and hand-computed values."""
 
 import math
 from itertools import combinations
@@ -7,41 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.analysis import aggregates, profiles, tuning
-from tests.analysis.frames_for_tests import final_frame
-
-SCORES = np.array([[1.0, 2.0], [2.0, 2.0], [1.0, 1.0], [2.0, 1.0]])
-OTHERS = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
-
-
-def test_interquartile_mean_equals_the_published_example() -> None:
-    assert aggregates.interquartile_mean(SCORES) == 1.5
-
-
-def test_probability_of_improvement_equals_the_published_example() -> None:
-    assert aggregates.probability_of_improvement(SCORES, OTHERS) == pytest.approx(1 / 3)
-
-
-def test_probability_of_improvement_over_itself_is_a_half() -> None:
-    assert aggregates.probability_of_improvement(SCORES, SCORES) == 0.5
-
-
-def test_optimality_gap_does_not_reward_what_exceeds_the_threshold() -> None:
-    assert aggregates.optimality_gap(np.array([[0.5, 3.0], [0.7, 1.0]])) == pytest.approx(1 - (0.5 + 1 + 0.7 + 1) / 4)
-
-
-def test_scores_run_from_the_untrained_model_to_the_best_of_the_pool() -> None:
-    final = final_frame({"a": [2.0, 2.0, 2.0], "b": [6.0, 12.0, math.inf]}, initial=10.0)
-    assert aggregates.normalize_scores(final).tolist() == [1.0, 1.0, 1.0, 0.5, 0.0, 0.0]
-
-
-def test_aggregates_leave_out_and_name_who_misses_a_task() -> None:
-    final = pd.concat(
-        [final_frame({"a": [1.0] * 3, "b": [2.0] * 3}, setting="x"), final_frame({"a": [1.0] * 3}, setting="y")]
-    )
-    table, left_out = aggregates.aggregate_scores(final, ["x", "y"], "a")
-    assert list(table["optimizer"]) == ["a"]
-    assert left_out == ["b"]
+from bench.analysis import profiles, tuning
 
 
 def test_profile_score_by_hand() -> None:
@@ -85,3 +51,23 @@ def test_order_weights_stay_exact_for_many_trials() -> None:
     weights = tuning.order_weights(2000)
     assert weights.sum(axis=1) == pytest.approx(np.ones(2000))
     assert weights[-1, 0] == pytest.approx(1.0)
+
+
+def search_frame(losses: list[list[float]]) -> pd.DataFrame:
+    """Searches of two hyperparameters each: losses by search and trial."""
+    rows = [
+        {"setting": "task", "optimizer": "adam", "sweep": "search", "stage": "tuning", "replicate": number,
+         "cell": f"{number}.{trial}", "finite_loss": loss, "hyperparameters": {"lr": 0.1 * trial, "eps": 0.2 * trial}}
+        for number, search in enumerate(losses) for trial, loss in enumerate(search)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_tuning_curve_has_an_interval_over_searches_and_none_within_one() -> None:
+    one = tuning.tuning_curves(search_frame([[4.0, 1.0, 2.0, 3.0]]))
+    assert one["expected"].iloc[-1] == 1.0
+    assert one["low"].isna().all()
+    three = tuning.tuning_curves(search_frame([[4.0, 1.0, 2.0, 3.0], [5.0, 2.0, 3.0, 4.0], [6.0, 3.0, 4.0, 5.0]]))
+    assert three["num_searches"].tolist() == [3] * 4
+    assert three["expected"].iloc[-1] == 2.0
+    assert three["high"].iloc[-1] - 2.0 == pytest.approx(4.302653 / 3**0.5)

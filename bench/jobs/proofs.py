@@ -1,0 +1,109 @@
+"""Whether trials may train together: looked up, or proved and kept."""
+
+import hashlib
+import json
+import logging
+import platform
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+import bench
+from bench.config.targets import locate
+from bench.files import read_json
+from bench.runs.trial import Trial
+from bench.training.components import Task
+from bench.training.learner import build_model, trainable
+from bench.training.memory import is_out_of_memory
+from bench.training.proof import NotPackableError, optimizer_classes, pick_distinct, prove_model, prove_optimizer
+
+log = logging.getLogger(__name__)
+MAX_ALIKE = 2  # parameters of one shape and label that take part: enough to see whether they mix
+
+
+class Proofs:
+    """Proofs of one results folder, each taken once per configuration, sources, versions and kind of device.
+
+    Args:
+        folder: where they are kept as JSON, one file each.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def reason_alone(self, task: Task, trials: Sequence[Trial]) -> str | None:
+        """Why trials of one structure must train one by one; None where they can be packed.
+
+        What is shipped with the harness is proved by its tests.
+        """
+        config = trials[0].config
+        classes = optimizer_classes(config.optimizer)
+        name = classes[0].__name__
+        if config.optimizer.needs_closure:
+            return f"{config.optimizer.name or name} steps through a closure"
+        checks = {
+            f"task={config.task.name}": not _is_shipped(locate(config.task.class_path, "task._target_")),
+            name: not all(map(_is_shipped, classes)),
+        }
+        reasons = (self._known(what, task, trials, what == name) for what, is_due in checks.items() if is_due)
+        return next((reason for reason in reasons if reason), None)
+
+    def _known(self, what: str, task: Task, trials: Sequence[Trial], of_optimizer: bool) -> str | None:
+        chosen = pick_distinct(trials, lambda trial: trial.config.mapping["optimizer"])
+        path = self._path("optimizer" if of_optimizer else "model", chosen)
+        try:
+            known = read_json(path)
+        except (OSError, ValueError):
+            known = None
+        if isinstance(known, dict) and known.keys() == {"reason"} and isinstance(known["reason"], str | None):
+            return known["reason"]
+        try:
+            with torch.compiler.set_stance("force_eager"):  # compiling for a few steps would take minutes
+                _prove_optimizer(task, chosen) if of_optimizer else prove_model(task, [t.config for t in chosen[:2]])
+            reason = None
+        except NotPackableError as error:
+            reason = f"{what} {error}"
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None  # for the training to find, which halves its packs
+        self._write(path, reason)
+        return reason
+
+    def _path(self, kind: str, trials: Sequence[Trial]) -> Path:
+        configs = [trial.config for trial in trials]
+        versions = (bench.__version__, torch.__version__, numpy.__version__, platform.python_version())
+        swept = [config.mapping["optimizer"] for config in configs] if kind == "optimizer" else []
+        key = (kind, versions, trials[0].fingerprint, configs[0].mapping["task"], configs[0].device, swept)
+        return self.folder / f"proof-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
+
+    def _write(self, path: Path, reason: str | None) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"reason": reason}), encoding="utf-8")
+        except OSError as error:
+            log.warning("a proof could not be kept in %s: %s", path.parent, error)
+
+
+def _prove_optimizer(task: Task, trials: Sequence[Trial]) -> None:
+    model = build_model(task, trials[0].config)
+    labels = task.param_labels(model)
+    alike: Counter[Any] = Counter()
+    shapes = {}
+    for name, param in trainable(model).items():
+        alike[labels[name], param.shape] += 1
+        if alike[labels[name], param.shape] <= MAX_ALIKE:
+            shapes[name] = param.shape
+    prove_optimizer([trial.config.optimizer for trial in trials], shapes, labels)
+
+
+def _is_shipped(owner: type) -> bool:
+    """Whether a class lies beside the harness, in the folders of its own optimizers and tasks."""
+    file = getattr(sys.modules.get(owner.__module__), "__file__", None)
+    home = Path(bench.__file__).resolve().parents[1]
+    return file is not None and Path(file).resolve().parent in (home / "optimizers", home / "tasks")

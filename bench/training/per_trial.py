@@ -1,0 +1,127 @@
+"""Lets the `step()` of any optimizer run under `torch.vmap` with hyperparameters that differ between trials.
+
+Such a hyperparameter is a float64 tensor without axes. Optimizers treat theirs as Python's numbers, and torch refuses
+tensors where it expects those. While `PerTrialNumbers` is entered, every call that would be refused is made in a form
+that means the same.
+"""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
+
+COMPARISONS = {name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
+FACTORIES = ("zeros", "ones", "full", "empty", "eye", "zeros_like", "ones_like", "full_like", "empty_like")
+
+
+class TrialsDifferError(RuntimeError):
+    """A branch that some trials would take and others not."""
+
+
+class PerTrialNumbers(TorchFunctionMode):
+    """While entered, tensors without axes may stand where torch expects a number.
+
+    Args:
+        numbers: the values in all trials of every hyperparameter that differs, by the id of its tensor.
+        zero: a tensor without axes that differs between trials for `vmap`: what is added to it does too.
+        dtype: of the parameters.
+    """
+
+    def __init__(self, numbers: Mapping[int, Sequence[float]], zero: Tensor, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.numbers, self.zero, self.dtype = numbers, zero, dtype
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        options = dict(kwargs or {})
+        name = getattr(func, "__name__", "")
+        if args and id(args[0]) in self.numbers:
+            comparison = COMPARISONS.get(name.strip("_"), bool if name == "__bool__" else None)
+            if comparison is not None:
+                return self._compare(comparison, *args)
+        if name.startswith("_foreach_"):
+            return self._one_by_one(name.removeprefix("_foreach_"), args, options)
+        out = options.pop("out", None)
+        args, options = self._cast(args), self._cast(options)
+        rewritten = REWRITTEN.get(name.rstrip("_"))
+        if rewritten is not None:
+            result = rewritten(*args, **options)
+            result = args[0].copy_(result) if name.endswith("_") else result
+        else:
+            result = func(*args, **options)
+        if name in FACTORIES and result.ndim > 0:
+            result = result + self.zero.to(result.dtype)
+        return result if out is None else out.copy_(result)
+
+    def _compare(self, comparison: Callable[..., bool], *operands: Any) -> bool:
+        """What a comparison of hyperparameters gives in every trial; they never change, so that it is the same later.
+
+        Raises:
+            TrialsDifferError: it is true in some trials only.
+        """
+        columns = [self.numbers.get(id(operand), repeat(operand)) for operand in operands]
+        answers = {bool(comparison(*values)) for values in zip(*columns, strict=False)}
+        if len(answers) > 1:
+            raise TrialsDifferError("branches on a hyperparameter, and trials would go different ways")
+        return answers.pop()
+
+    def _one_by_one(self, name: str, args: Sequence[Any], options: dict[str, Any]) -> list[Any]:
+        """`torch._foreach_NAME` as calls of `Tensor.NAME`; lists go along, everything else is shared."""
+        if len(args) == 4:  # addcmul and addcdiv
+            *args, options["value"] = args
+        if "scalars" in options:
+            options["value"] = options.pop("scalars")
+        function = torch.linalg.vector_norm if name == "norm" else getattr(Tensor, name)
+        columns = [arg if isinstance(arg, list | tuple) else repeat(arg) for arg in (*args, *options.values())]
+        return [
+            self.__torch_function__(function, (), own[: len(args)], dict(zip(options, own[len(args) :], strict=True)))
+            for own in zip(*columns, strict=False)
+        ]
+
+    def _cast(self, values: Any) -> Any:
+        """float64 without axes is a number: it never widens the floating tensors that it meets."""
+        if self.dtype == torch.float64:
+            return values
+        dtypes: list[torch.dtype] = []
+        tree_map_only(Tensor, lambda tensor: dtypes.append(tensor.dtype), values)
+        narrow = [dtype for dtype in dtypes if dtype.is_floating_point and dtype != torch.float64]
+        if not narrow or len(narrow) == len(dtypes):
+            return values
+        return tree_map_only(
+            Tensor, lambda t: t.to(narrow[0]) if t.ndim == 0 and t.dtype == torch.float64 else t, values
+        )
+
+
+def _add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
+    return input + (other if isinstance(alpha, int) and alpha == 1 else other * alpha)
+
+
+def _sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
+    return input - (other if isinstance(alpha, int) and alpha == 1 else other * alpha)
+
+
+def _addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+    return input.add(value * tensor1 * tensor2)
+
+
+def _addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+    return input.add(value * tensor1 / tensor2)
+
+
+def _lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    return torch.lerp(input, end, weight.to(input.dtype) if isinstance(weight, Tensor) else weight)
+
+
+REWRITTEN: Mapping[str, Callable[..., Any]] = {
+    "add": _add,
+    "sub": _sub,
+    "addcmul": _addcmul,
+    "addcdiv": _addcdiv,
+    "lerp": _lerp,
+}
