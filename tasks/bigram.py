@@ -35,6 +35,7 @@ class BigramTask(Task):
 
     Attributes:
         entropy: The optimum, in nats.
+        next_counts: How often each character follows another one, float64 [vocabulary].
     """
 
     validation_is_truth = True
@@ -53,6 +54,7 @@ class BigramTask(Task):
         counts = torch.bincount(tokens[:-1] * size + tokens[1:], minlength=size * size).double().view(size, size)
         self._frequency = (counts / counts.sum()).to(device)
         share = counts / counts.sum(1, keepdim=True).clamp(min=1.0)
+        self.next_counts = counts.sum(0)
         self.entropy = -torch.xlogy(counts / counts.sum(), share).sum().item()
         self.fingerprint = data_fingerprint(text.encode(), vocabulary=vocabulary)
 

@@ -1,6 +1,6 @@
-"""A small decoder-only transformer over the characters of a text."""
+"""A decoder-only transformer over the characters of a text, or over the tokens of shards: from tiny to GPT-2's size."""
 
-import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -8,44 +8,14 @@ from torch import Tensor, nn
 
 from bench.errors import OptionError
 from tasks.base import Batch, Task, data_fingerprint
-from tasks.corpora import build_vocabulary, encode, load_corpus
+from tasks.corpora import CORPORA, build_vocabulary, encode, load_corpus
 from tasks.options import check_choice, check_int
+from tasks.shards import GPT2_VOCABULARY, Windows, load_shards
+from tasks.transformer import Block, init_as_gpt2_
 
-GPT2_INIT_STD, GPT2_WIDTH = 0.02, 768
 HELD_OUT_SHARE = 10
 """One character in so many validates, and as many test."""
-EVAL_CHARACTERS = 8192
-
-
-class Block(nn.Module):
-    """Causal self-attention and a GELU perceptron, each behind an RMSNorm and added to the residual stream.
-
-    Query, key and value are matrices of their own, which suits rules that orthogonalize a whole matrix.
-    """
-
-    def __init__(self, width: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.attention_norm = nn.RMSNorm(width)
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
-        self.attention_out = nn.Linear(width, width, bias=False)
-        self.mlp_norm = nn.RMSNorm(width)
-        self.mlp_in = nn.Linear(width, 4 * width, bias=False)
-        self.mlp_out = nn.Linear(4 * width, width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Residual stream [B, T, width] to residual stream."""
-        normed = self.attention_norm(x)
-        query, key, value = (
-            linear(normed).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for linear in (self.query, self.key, self.value)
-        )
-        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.attention_out(attended.transpose(1, 2).flatten(2))
-        update: Tensor = self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x))))
-        return x + update
+EVAL_TOKENS = CHUNK_TOKENS = 8192
 
 
 class GPT(nn.Module):
@@ -57,7 +27,7 @@ class GPT(nn.Module):
         super().__init__()
         self.token = nn.Embedding(vocabulary_size, width)
         self.position = nn.Embedding(context, width)
-        self.blocks = nn.Sequential(*(Block(width, num_heads) for _ in range(num_layers)))
+        self.blocks = nn.Sequential(*(Block(width, num_heads, causal=True) for _ in range(num_layers)))
         self.norm = nn.RMSNorm(width)
         self.head = None if tied_head else nn.Linear(width, vocabulary_size, bias=False)
 
@@ -69,24 +39,25 @@ class GPT(nn.Module):
 
 
 class GPTTask(Task):
-    """Predict the next character of a text; the loss is in nats per character.
+    """Predict the next character of a text, or the next of GPT-2's tokens; the loss is in nats per character or token.
 
     The last tenth of the characters validates (as nanoGPT's does), the tenth before it tests, the rest trains. Windows
     of `val` and `test` do not overlap (what does not fill the last one is left out); a training example is a window at
     any position of the training split.
 
     Args:
-        data: `python_docs`, `tiny_shakespeare` or `text` (see `tasks.corpora.load_corpus`).
-        path: The file for `text`, else None.
+        data: `python_docs`, `tiny_shakespeare` or `text` (see `tasks.corpora.load_corpus`), or `shards` of GPT-2's
+            tokens (see `tasks.shards`).
+        path: The file for `text`, the folder for `shards`, else None.
         num_layers: Transformer blocks.
         num_heads: Attention heads; divides `width`.
         width: Size of the residual stream.
-        context: Characters in a window.
+        context: Characters or tokens in a window.
         tied_head: Use the token embedding as the head.
         batch_size: Windows per batch.
 
     Attributes:
-        tokens: int64 tokens of each split.
+        tokens: int64 tokens of each split, where it is a text.
     """
 
     def __init__(
@@ -112,9 +83,29 @@ class GPTTask(Task):
             raise OptionError("num_heads", num_heads, f"does not divide task.width={width}: choose one that does")
         self.num_layers, self.num_heads, self.width = num_layers, num_heads, width
         self.context, self.tied_head = context, tied_head
-        self._load(load_corpus(data, path))
+        check_choice("data", data, (*CORPORA, "shards"))
+        if data == "shards":
+            self._load_shards(path)
+        else:
+            self._load_text(load_corpus(data, path))
+        self.num_eval = max(1, EVAL_TOKENS // context)
+        self.eval_chunk = max(1, CHUNK_TOKENS // context)
 
-    def _load(self, text: str) -> None:
+    def _load_shards(self, path: str | None) -> None:
+        shards, fingerprint = load_shards(path)
+        self.vocabulary_size = GPT2_VOCABULARY
+        size = self.context + 1
+        windows = {split: Windows(parts, size, self._stride(split)) for split, parts in shards.items()}
+        self.num_train, self.num_val, self.num_test = (len(windows[split]) for split in ("train", "val", "test"))
+        if not (self.num_train and self.num_val and self.num_test):
+            raise ValueError(f"task.path={path!r} has too few tokens for task.context={self.context} in a split")
+        self._take = {split: part.take for split, part in windows.items()}
+        self.fingerprint = data_fingerprint(fingerprint.encode(), context=self.context)
+
+    def _stride(self, split: str) -> int:
+        return 1 if split == "train" else self.context
+
+    def _load_text(self, text: str) -> None:
         num_held_out = -(-len(text) // HELD_OUT_SHARE)
         if num_held_out <= self.context:
             raise ValueError(
@@ -127,11 +118,10 @@ class GPTTask(Task):
         sizes = [len(text) - 2 * num_held_out, num_held_out, num_held_out]
         self.tokens = dict(zip(("train", "test", "val"), torch.split(tokens, sizes), strict=True))
         # Views, not copies: every window of a split is one row, so that a batch is a single gather.
-        stride = {"train": 1, "test": self.context, "val": self.context}
-        self._windows = {split: part.unfold(0, self.context + 1, stride[split]) for split, part in self.tokens.items()}
-        self.num_train, self.num_val, self.num_test = (len(self._windows[split]) for split in ("train", "val", "test"))
-        self.num_eval = max(1, EVAL_CHARACTERS // self.context)
-        self.eval_chunk = self.num_eval
+        size = self.context + 1
+        windows = {split: part.unfold(0, size, self._stride(split)) for split, part in self.tokens.items()}
+        self.num_train, self.num_val, self.num_test = (len(windows[split]) for split in ("train", "val", "test"))
+        self._take = {split: partial(_rows, part) for split, part in windows.items()}
         self.fingerprint = data_fingerprint(
             text.encode(), held_out_share=HELD_OUT_SHARE, vocabulary=vocabulary, context=self.context
         )
@@ -148,29 +138,22 @@ class GPTTask(Task):
         )
 
     def init_parameter(self, name: str, label: str, parameter: Tensor, generator: torch.Generator) -> None:
-        """GPT-2's normal, its 0.02 at width 768 scaled to this width, as 1 / sqrt(width).
-
-        Divided by sqrt(2 num_layers) where a matrix writes into the residual stream. A plain 0.02 in a narrow model
-        leaves attention even for hundreds of steps, and how many depends on the seed.
-        """
-        if label == "vector":
-            parameter.fill_(1.0)
-        else:
-            std = GPT2_INIT_STD * math.sqrt(GPT2_WIDTH / self.width)
-            writes_residual = name.endswith("_out.weight")
-            parameter.normal_(
-                0.0, std / math.sqrt(2 * self.num_layers) if writes_residual else std, generator=generator
-            )
+        """See `tasks.transformer.init_as_gpt2_`."""
+        init_as_gpt2_(name, label, parameter, generator, width=self.width, num_layers=self.num_layers)
 
     def batch(self, split: str, index: Tensor) -> Batch:
         """Windows of `context` + 1 tokens [B, context + 1]: the loss reads inputs and targets from it."""
-        return self._windows[split][index.to(self.device)]
+        return self._take[split](index).to(self.device)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy of the next character, in nats."""
         assert isinstance(batch, Tensor)
         logits = model(batch[:, :-1])
         return F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+
+
+def _rows(windows: Tensor, index: Tensor) -> Tensor:
+    return windows[index.to(windows.device)]
 
 
 def bigram_loss(task: GPTTask, split: str = "val") -> float:

@@ -116,6 +116,7 @@ class TaskConfig(OpenSection):
             1.05, five percent. Relative, because losses span decades within a task (`quadratic`) and differ in unit
             between tasks. The reason for each value stands beside it in the task's yaml. No training reads it.
         tuned_lr: For readers, and for the tests of a task.
+        accumulate: Parts of a batch that go through the model one after the other, to save memory.
     """
 
     name: Name
@@ -125,6 +126,7 @@ class TaskConfig(OpenSection):
     relevant: Annotated[Positive, Documentation]
     loss_scale: Positive
     tuned_lr: Annotated[Any, Documentation] = None
+    accumulate: Annotated[int, Field(ge=1, le=65_536), allowed("a whole number from 1 to 65,536")] = 1
 
 
 class ScheduleConfig(OpenSection):

@@ -44,6 +44,8 @@ class Proofs:
         config = trials[0].config
         classes = optimizer_classes(config.optimizer)
         name = classes[0].__name__
+        if config.task.accumulate > 1:
+            return f"task.accumulate={config.task.accumulate} trains in parts, to save memory"
         if config.optimizer.needs_closure:
             return f"{config.optimizer.name or name} steps through a closure"
         checks = {

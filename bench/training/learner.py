@@ -1,6 +1,6 @@
 """One trial in training the usual way: module, backward, optimizer step. `ensemble.Ensemble` trains K as one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -16,6 +16,9 @@ from bench.training.routing import RoutedOptimizer
 from bench.training.seeds import make_generator
 
 Tensors = Mapping[str, Tensor]
+Part = tuple[Any, float]
+"""Part of a batch that goes through the model at once, and its share of the examples."""
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 
 
@@ -106,44 +109,55 @@ class PlainLearner:
 
     def step(self, lr_factor: float, clock: StepClock) -> Tensor:
         self.num_steps += 1
-        batch = self.task.batch("train", self.task.sample(self.generator))
+        parts = self.task.sample(self.generator).chunk(self.trial.task.accumulate)
+        batches = [self.task.batch("train", part) for part in parts]
+        shares = [len(part) / sum(map(len, parts)) for part in parts]
         self.optimizer.set_lr_factor(lr_factor)
         if self.trial.diagnostics:
             self.before = {name: param.detach().clone() for name, param in self.params.items()}
         clock.lap("data")
-        loss = self._step_with_closure(batch, clock) if self.optimizer.needs_closure else self._step(batch, clock)
+        step = self._step_with_closure if self.optimizer.needs_closure else self._step
+        loss = step(list(zip(batches, shares, strict=True)), clock)
         self.randomness.end_first_step()
         return loss.detach().reshape(1)
 
-    def _step(self, batch: Any, clock: StepClock) -> Tensor:
-        self.model.zero_grad(set_to_none=True)
-        loss = self._forward(batch)
-        clock.lap("forward")
-        self._backward(loss)
-        clock.lap("backward")
+    def _step(self, parts: Sequence[Part], clock: StepClock) -> Tensor:
+        loss = self._differentiate(parts, clock.lap)
         self._clip()
         self.optimizer.step()
         clock.lap("optimizer")
         return loss
 
-    def _step_with_closure(self, batch: Any, clock: StepClock) -> Tensor:
+    def _differentiate(self, parts: Sequence[Part], lap: Callable[[str], None]) -> Tensor:
+        """The mean loss over the parts of a batch, one forward and backward pass after the other, and its gradient."""
+        self.model.zero_grad(set_to_none=True)
+        losses = []
+        for number, (batch, share) in enumerate(parts):
+            loss = self._forward(batch, number)
+            loss = loss if share == 1.0 else loss * share
+            lap("forward")
+            self._backward(loss)
+            lap("backward")
+            losses.append(loss.detach())
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _step_with_closure(self, parts: Sequence[Part], clock: StepClock) -> Tensor:
         """The optimizer itself calls for forward and backward passes, as often as it likes: all of it is its time."""
         losses: list[Tensor] = []
 
         def closure() -> Tensor:
-            self.model.zero_grad(set_to_none=True)
-            loss = self._forward(batch)
-            self._backward(loss)
+            loss = self._differentiate(parts, lambda _: None)
             self._clip()
-            losses.append(loss.detach())
+            losses.append(loss)
             return loss * self.trial.task.loss_scale  # what the gradients are of
 
         self.optimizer.step(closure)
         clock.lap("optimizer")
         return losses[0]
 
-    def _forward(self, batch: Any) -> Tensor:
-        with autocast(self.trial), self.randomness.of(self.trial.seed, self.num_steps):
+    def _forward(self, batch: Any, number: int) -> Tensor:
+        count = (self.num_steps - 1) * self.trial.task.accumulate + number + 1
+        with autocast(self.trial), self.randomness.of(self.trial.seed, count):
             return self.task.loss(self.model, batch)
 
     def _backward(self, loss: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,16 @@ from tasks.gpt_nano import GPTTask, bigram_loss
 
 MakePlan = Callable[..., Plan]
 TASKS = sorted(file.stem for file in (find_conf_dir() / "task").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def skip_without_the_extra(request: pytest.FixtureRequest) -> None:
+    if (
+        "task" in request.fixturenames
+        and request.getfixturevalue("task") == "tabular"
+        and find_spec("plotnine") is None
+    ):
+        pytest.skip("needs the extra `data`")
 
 
 def train_first(plan: Plan) -> Record:
@@ -59,6 +70,7 @@ def test_no_target_is_met_by_the_initial_weights_or_by_sgd_with_lr_zero(
     assert len({row["val_loss"] for row in record.rows}) == 1  # so that more steps would not reach it either
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_tuned_adamw_reaches_the_target_within_the_budget(plan: MakePlan, task: str) -> None:
     if task == "cifar":

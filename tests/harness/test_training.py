@@ -267,3 +267,18 @@ def test_a_target_on_what_the_task_does_not_measure_is_refused_naming_its_metric
 def test_a_margin_that_is_no_positive_number_is_refused(plan: MakePlan, value: str) -> None:
     with pytest.raises(ConfigError, match=r"^task\.relevant="):
         plan("task=mlp", f"task.relevant={value}")
+
+
+@pytest.mark.parametrize("parts", [2, 5, 16, 1000])
+def test_a_batch_in_parts_trains_as_the_whole_batch_to_rounding(plan: MakePlan, small: Small, parts: int) -> None:
+    options = [*small("mlp"), "precision=float64", "task.steps=20", "task.eval_every=5", "clip_norm=0.5"]
+    whole, in_parts = train_first(plan(*options)), train_first(plan(*options, f"+task.accumulate={parts}"))
+    for name in ("train_loss", "val_loss"):
+        expected = [row[name] for row in whole.rows[1:]]
+        assert [row[name] for row in in_parts.rows[1:]] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "true", "many"])
+def test_parts_that_are_no_count_are_refused(plan: MakePlan, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^task\.accumulate="):
+        plan("task=mlp", f"+task.accumulate={value}")

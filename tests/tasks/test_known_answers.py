@@ -12,7 +12,12 @@ from torch import Tensor, nn
 
 from tasks.base import Task
 from tasks.bigram import BigramTask
+from tasks.graph import GraphTask, algebraic_connectivity
 from tasks.matrix_factorization import MatrixFactorizationTask, load_heights
+from tasks.mnist1d import generate
+from tasks.poisson_pinn import PoissonTask
+from tasks.resnet_bn import ResNetBNTask
+from tasks.tabular import TabularTask
 
 CPU = torch.device("cpu")
 
@@ -101,3 +106,104 @@ def test_an_optimizer_reaches_bigrams_entropy_and_nothing_is_below(fox: tuple[Bi
     task.sample = lambda _: torch.arange(task.num_train)  # type: ignore[method-assign]
     minimise(task, model, 100)
     assert 0 <= measure(task, model) < 1e-4
+
+
+def test_the_atlas_holds_every_connected_graph_of_two_to_seven_nodes() -> None:
+    task = GraphTask(width=4, num_layers=1, batch_size=4, device=CPU)
+    counts = Counter(
+        int((adjacency.sum(-1) > 0).sum())
+        for split in task.splits.values()
+        for adjacency in split[0]  # type: ignore[attr-defined]
+    )
+    assert counts == {2: 1, 3: 2, 4: 6, 5: 21, 6: 112, 7: 853}  # OEIS A001349
+
+
+@pytest.mark.parametrize(
+    ("edges", "num_nodes", "connectivity"),
+    [
+        ([(0, 1), (1, 2), (0, 2)], 3, 3.0),  # the complete graph: its number of nodes
+        ([(0, 1), (0, 2), (0, 3), (0, 4)], 5, 1.0),  # a star
+        ([(n, n + 1) for n in range(6)], 7, 2 - 2 * math.cos(math.pi / 7)),  # a path
+        ([(0, 1), (2, 3)], 4, 0.0),  # two parts
+        ([(0, 1)], 3, 0.0),  # a node on its own
+    ],
+)
+def test_algebraic_connectivity_is_that_of_graphs_with_a_formula(
+    edges: list[tuple[int, int]], num_nodes: int, connectivity: float
+) -> None:
+    adjacency = torch.zeros(1, 7, 7, dtype=torch.int8)
+    for a, b in edges:
+        adjacency[0, a, b] = adjacency[0, b, a] = 1
+    found = algebraic_connectivity(adjacency, torch.tensor([num_nodes])).item()
+    assert found == pytest.approx(connectivity, abs=1e-12)
+
+
+def test_a_graph_is_seen_alike_however_its_nodes_are_numbered() -> None:
+    task = GraphTask(width=8, num_layers=2, batch_size=4, device=CPU)
+    model = build(task).double()
+    adjacency = task.splits["val"][0][:20]
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(model(adjacency), model(adjacency[:, order][:, :, order]), rtol=1e-10, atol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def poisson() -> PoissonTask:
+    return PoissonTask(width=16, num_layers=2, boundary_weight=100.0, batch_size=256, device=CPU)
+
+
+def test_the_laplacian_of_the_network_is_that_of_autograd(poisson: PoissonTask) -> None:
+    model = build(poisson).double()
+    points = torch.rand(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    _, laplacian = model(points)
+    for point, value in zip(points, laplacian, strict=True):
+        hessian = torch.autograd.functional.hessian(lambda x: model(x.unsqueeze(0))[0].squeeze(), point)
+        assert value.item() == pytest.approx(hessian.trace().item(), rel=1e-9)  # type: ignore[union-attr]
+
+
+def test_poissons_solution_has_no_residual_and_no_error(poisson: PoissonTask) -> None:
+    def solution(points: Tensor) -> tuple[Tensor, Tensor]:
+        u = torch.sin(math.pi * points.double()).prod(-1)
+        return u, -2 * math.pi**2 * u
+
+    grid = poisson.batch("val", torch.tensor([0]))
+    measured = poisson.metrics(solution, grid)  # type: ignore[arg-type]
+    assert measured["loss"].item() == pytest.approx(0.0, abs=1e-9)
+    assert measured["error"].item() == pytest.approx(0.0, abs=1e-12)
+    inner, border = poisson.batch("train", poisson.sample(torch.Generator().manual_seed(0)))
+    assert 0 < inner.min() < inner.max() < 1
+    assert ((border == 0) | (border == 1)).any(1).all()
+    assert {tuple(side) for side in torch.stack([border == 0, border == 1], 1).flatten(1).long().tolist()} >= {
+        (1, 0, 0, 0),
+        (0, 1, 0, 0),
+        (0, 0, 1, 0),
+        (0, 0, 0, 1),
+    }
+
+
+def test_an_optimizer_solves_poissons_equation_to_one_percent(poisson: PoissonTask) -> None:
+    model = build(poisson).double()
+    minimise(poisson, model, 150)
+    error = poisson.evaluate(model, "val", full=True)["val_error"].item()
+    assert math.sqrt(error) < 1e-2
+
+
+def test_mnist1d_is_the_published_data_set() -> None:
+    signals, labels = generate()
+    assert signals.shape == (5000, 40)
+    assert Counter(labels.tolist()) == dict.fromkeys(range(10), 500)
+    # Of make_dataset() of the package mnist1d 0.0.2.post1.
+    assert signals[0, :3].tolist() == pytest.approx(
+        [-0.3320056673693902, -0.4719103656557236, -0.778697076293495], rel=1e-9
+    )
+    assert labels[:8].tolist() == [2, 6, 4, 5, 6, 6, 6, 0]
+
+
+def test_without_its_extra_a_task_is_refused_in_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.tensors.find_spec", lambda _: None)
+    for make in (
+        lambda: TabularTask(width=4, num_layers=1, batch_size=4, device=CPU),
+        lambda: ResNetBNTask(data="mnist_5k", width=4, split_seed=0, batch_size=4, device=CPU),
+    ):
+        with pytest.raises(ValueError, match=r"not installed: pip install 'fairstep\[data\]'$") as caught:
+            make()
+        assert "\n" not in str(caught.value)

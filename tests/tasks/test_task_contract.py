@@ -138,7 +138,7 @@ def test_evaluation_gives_finite_scalars_and_is_repeatable(task: Task) -> None:
 
 
 def test_evaluation_is_the_mean_over_examples_however_it_is_cut(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = build(task).double()
+    model = build(task).double().eval()  # BatchNorm in training sees the batch
     reference = task.evaluate(model, "val", full=False)
     monkeypatch.setattr(task, "eval_chunk", 7)
     torch.testing.assert_close(task.evaluate(model, "val", full=False), reference, rtol=1e-12, atol=0)
@@ -206,11 +206,11 @@ def test_stacked_models_under_vmap_equal_each_alone(task: Task) -> None:
         warnings.simplefilter("always")
         batches = vmap(lambda one: task.batch("train", one))(index)
         loss = Bound(models[0], task.loss)
-        parameters, _ = stack_module_state([Bound(model, task.loss) for model in models])
-        packed = vmap(lambda values, batch: functional_call(loss, values, (batch,)))(parameters, batches)
+        parameters, buffers = stack_module_state([Bound(model, task.loss) for model in models])
+        packed = vmap(lambda state, batch: functional_call(loss, state, (batch,)))((parameters, buffers), batches)
         packed.sum().backward()
-        evaluate = Bound(models[0], task.evaluate, split="val", full=False)
-        metrics = vmap(lambda values: functional_call(evaluate, values, ()))(parameters)
+        evaluate = Bound(models[0], task.evaluate, split="val", full=False).eval()
+        metrics = vmap(lambda state: functional_call(evaluate, state, ()))((parameters, buffers))
     assert [warning for warning in caught if "performance drop" in str(warning.message)] == []
 
     for trial in range(NUM_TRIALS):
@@ -220,8 +220,11 @@ def test_stacked_models_under_vmap_equal_each_alone(task: Task) -> None:
     for name, stacked in parameters.items():
         grads = [model.get_parameter(name.removeprefix("model.")).grad for model in models]
         torch.testing.assert_close(stacked.grad, torch.stack(grads), rtol=1e-10, atol=1e-12)
+    for name, values in buffers.items():  # running statistics, which the packed step has moved on
+        for model, value in zip(models, values, strict=True):
+            model.get_buffer(name.removeprefix("model.")).copy_(value)
     for name, values in metrics.items():
-        each = torch.stack([task.evaluate(model, "val", full=False)[name] for model in models])
+        each = torch.stack([task.evaluate(model.eval(), "val", full=False)[name] for model in models])
         torch.testing.assert_close(values, each, rtol=1e-12, atol=1e-12)
 
 
