@@ -1,10 +1,13 @@
 """Failure is an outcome of its own: how often an arm fails, and whether it fails more often than another."""
 
+from functools import lru_cache
+
 from scipy import stats
 
 from bench.analysis.intervals import ALPHA
 
 
+@lru_cache
 def failure_interval(num_failed: int, num_units: int, level: float = 1 - ALPHA) -> tuple[float, float]:
     """The exact interval of a failure rate (Clopper & Pearson 1934); 0 to 1 where nothing was tried."""
     if num_units == 0:
@@ -13,6 +16,7 @@ def failure_interval(num_failed: int, num_units: int, level: float = 1 - ALPHA) 
     return float(low), float(high)
 
 
+@lru_cache
 def failure_p_value(num_failed: int, num_units: int, other_failed: int, other_units: int) -> float:
     """Two-sided p-value of "both fail equally often": Fisher's exact test (Fisher 1935)."""
     if min(num_units, other_units) == 0:
@@ -21,6 +25,7 @@ def failure_p_value(num_failed: int, num_units: int, other_failed: int, other_un
     return float(stats.fisher_exact(table).pvalue)
 
 
+@lru_cache
 def smallest_p_value(num_failed: int, num_units: int, other_failed: int, other_units: int) -> float:
     """The smallest p-value that so many failures in all could have given, however they had fallen.
 

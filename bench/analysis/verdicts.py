@@ -5,6 +5,7 @@ significance: a difference whose interval lies within the task's margin is pract
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -134,17 +135,34 @@ def _overall_rows(
 
 
 def _correct(table: pd.DataFrame) -> pd.DataFrame:
-    """Holm's correction over all claims that could have been made; what could not is not paid for (Tarone 1990)."""
-    losses = table["num_units"] >= MIN_UNITS
     counts = table[["failed", "failed_of", "baseline_failed", "baseline_failed_of"]].fillna(0).astype(int)
-    failures = pd.Series([smallest_p_value(*row) <= ALPHA for row in counts.itertuples(index=False)], table.index)
-    p_values = [*table.loc[losses, "p_value"], *table.loc[failures, "failure_p_value"]]
-    corrected = holm(p_values)
-    table["num_claims"] = len(p_values)
-    table["p_holm"], table["failure_p_holm"] = 1.0, 1.0
-    table.loc[losses, "p_holm"] = corrected[: int(losses.sum())]
-    table.loc[failures, "failure_p_holm"] = corrected[int(losses.sum()) :]
+    table["p_holm"], table["failure_p_holm"], table["num_claims"] = correct(
+        list(table["p_value"]), list(table["num_units"]), list(counts.itertuples(index=False, name=None))
+    )
     return table
+
+
+def correct(
+    p_values: Sequence[float], num_units: Sequence[int], failures: Sequence[tuple[int, int, int, int]]
+) -> tuple[list[float], list[float], int]:
+    """Holm's correction over all claims that could have been made; what could not is not paid for (Tarone 1990).
+
+    Args:
+        p_values: Of the difference of losses, one per comparison.
+        num_units: Pairs behind each.
+        failures: Failed and all units of the optimizer, then of the baseline, one per comparison.
+
+    Returns:
+        Corrected p-values of the losses and of the failures, 1 where no claim is possible; the number of claims.
+    """
+    losses = [index for index, count in enumerate(num_units) if count >= MIN_UNITS]
+    tested = [index for index, counts in enumerate(failures) if smallest_p_value(*counts) <= ALPHA]
+    raw = [*(p_values[index] for index in losses), *(failure_p_value(*failures[index]) for index in tested)]
+    corrected = holm(raw)
+    by_loss = dict(zip(losses, corrected, strict=False))
+    by_failure = dict(zip(tested, corrected[len(losses) :], strict=True))
+    everybody = range(len(p_values))
+    return [by_loss.get(i, 1.0) for i in everybody], [by_failure.get(i, 1.0) for i in everybody], len(raw)
 
 
 def _judge(table: pd.DataFrame, pairs: dict[tuple[str, str], Arms]) -> pd.DataFrame:

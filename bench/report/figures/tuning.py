@@ -27,6 +27,6 @@ def draw_tuning(found: Findings, palette: Palette) -> list[Picture]:
     caption = (
         "Expected lowest final validation loss among k trials drawn from the same search without replacement (exact "
         f"order statistics; n = {span(trials)} trials per search), mean over n = {span(curves['num_searches'])} "
-        "searches; band, from three searches on: its 95 % interval. A diverged trial counts as an untrained model."
+        "searches; band: their range. A diverged trial counts as an untrained model."
     )
     return [Picture("tuning_budget", "What does tuning buy?", caption, figure)]
