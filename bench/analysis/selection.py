@@ -1,11 +1,11 @@
 """Which cell speaks for an optimizer, and on which seeds: fresh ones where a study has them, never those tuned on."""
 
-import math
 from collections.abc import Iterable
 
 import pandas as pd
 
 from bench.analysis.frames import groups
+from bench.runs.objective import rank
 
 KEYS = ["setting", "optimizer", "replicate"]
 
@@ -14,13 +14,15 @@ def summarize_cells(used: pd.DataFrame) -> pd.DataFrame:
     """One row per (setting, optimizer, replicate, cell) over the runs that tuned.
 
     Returns:
-        setting, optimizer, replicate, cell, num_seeds, num_diverged, mean_loss (validation; inf where a seed failed).
+        setting, optimizer, replicate, cell, num_seeds, num_diverged, mean_loss (validation; inf where a seed failed),
+        losses (a tuple, one per seed).
     """
     grouped = used[used["stage"] != "fresh"].groupby([*KEYS, "cell"], sort=True)
     cells = grouped.agg(
         num_seeds=("seed", "nunique"),
         num_diverged=("status", lambda status: int((status == "diverged").sum())),
         mean_loss=("loss", "mean"),
+        losses=("loss", tuple),
     )
     return cells.reset_index()
 
@@ -28,9 +30,8 @@ def summarize_cells(used: pd.DataFrame) -> pd.DataFrame:
 def choose_cells(used: pd.DataFrame) -> pd.DataFrame:
     """The best cell of each optimizer in each setting and search.
 
-    Lowest mean final validation loss over the tuning seeds, as the search itself chooses: a cell with a failed seed
-    comes last, and one that was tried on more seeds goes before the others, so that one lucky seed beats nobody. Where
-    cells were trained again on fresh seeds, the choice is among those.
+    The first by `bench.runs.objective.rank` over the tuning seeds, as the search itself chooses. Where cells were
+    trained again on fresh seeds, the choice is among those.
 
     Returns:
         setting, optimizer, replicate, cell, num_cells (tried while tuning), num_trials, tuned_seeds, fresh (bool).
@@ -59,8 +60,7 @@ def _best_cell(cells: pd.DataFrame, again: list[str]) -> str:
         cells = cells[cells["cell"].isin(again)]
         if cells.empty:
             return again[0]
-    ranked = cells.assign(failed=cells["mean_loss"] == math.inf, fewer=-cells["num_seeds"])
-    return str(ranked.sort_values(["failed", "fewer", "mean_loss", "cell"])["cell"].iloc[0])
+    return rank(dict(zip(cells["cell"], cells["losses"], strict=True)))[0]
 
 
 def final_runs(used: pd.DataFrame, chosen: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

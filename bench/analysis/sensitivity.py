@@ -10,6 +10,7 @@ import pandas as pd
 from bench.analysis.bootstrap import Array
 from bench.analysis.frames import groups
 from bench.analysis.tuning import is_search
+from bench.runs.objective import edge_of, rank
 
 FLAT_SHARE = 0.05
 EDGE_SHARE = 0.05
@@ -21,18 +22,21 @@ def sweep_cells(used: pd.DataFrame) -> pd.DataFrame:
     """One row per (setting, optimizer, sweep, cell) of the tuning sweeps, over seeds.
 
     Returns:
-        setting, optimizer, sweep, cell, loss (median, inf kept), low, high (least and largest), num_seeds,
-        num_diverged, values (dict), is_search (the sweep's cells were drawn, not laid out as a grid).
+        setting, optimizer, sweep, cell, loss (median, inf kept), low, high (least and largest), losses (a tuple over
+        seeds), num_seeds, num_diverged, values (dict), is_search (the cells were drawn, not laid out as a grid).
     """
     tuning = used[(used["sweep"] != "") & (used["stage"] != "fresh")]
     keys = ["setting", "optimizer", "sweep", "cell"]
     if tuning.empty:
-        return pd.DataFrame(columns=[*keys, "loss", "low", "high", "num_seeds", "num_diverged", "values", "is_search"])
+        return pd.DataFrame(
+            columns=[*keys, "loss", "low", "high", "losses", "num_seeds", "num_diverged", "values", "is_search"]
+        )
     grouped = tuning.groupby(keys, sort=True)
     cells = grouped.agg(
         loss=("loss", "median"),
         low=("loss", "min"),
         high=("loss", "max"),
+        losses=("loss", tuple),
         num_seeds=("seed", "nunique"),
         num_diverged=("loss", lambda loss: int(np.isinf(loss).sum())),
     ).reset_index()
@@ -41,6 +45,12 @@ def sweep_cells(used: pd.DataFrame) -> pd.DataFrame:
         values=[json.loads(text) for text in cells["cell"]],
         is_search=[drawn[key] for key in zip(*(cells[key] for key in keys[:3]), strict=True)],
     )
+
+
+def best_of(cells: pd.DataFrame) -> pd.Series:
+    """The best one of the cells from `sweep_cells`, by `bench.runs.objective.rank`."""
+    best = rank(dict(zip(cells["cell"], cells["losses"], strict=True)))[0]
+    return cells[cells["cell"] == best].iloc[0]
 
 
 def swept_keys(cells: pd.DataFrame) -> list[str]:
@@ -63,13 +73,13 @@ def response_curves(cells: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (setting, optimizer, sweep), group in groups(cells, ["setting", "optimizer", "sweep"]):
-        best = group.sort_values(["loss", "cell"]).iloc[0]["values"]
+        best = best_of(group)["values"]
         for key in swept_keys(group):
             group_values = np.array([number_of(values.get(key)) for values in group["values"]])
             others = {k: v for k, v in best.items() if k != key}
             is_slice = np.array([{k: v for k, v in values.items() if k != key} == others for values in group["values"]])
             for value in sorted(set(group_values[~np.isnan(group_values)])):
-                at = group[group_values == value].sort_values(["loss", "cell"]).iloc[0]
+                at = best_of(group[group_values == value])
                 fixed = group.loc[(group_values == value) & is_slice, "loss"]
                 rows.append((setting, optimizer, sweep, at["is_search"], key, value, at["loss"], at["low"], at["high"],
                              fixed.min() if len(fixed) else math.nan, at["num_seeds"], at["num_diverged"]))  # fmt: skip
@@ -163,17 +173,15 @@ def edge_flags(cells: pd.DataFrame, spaces: dict[str, dict[str, tuple[float, flo
     """
     rows = []
     for (setting, optimizer, sweep), group in groups(cells, ["setting", "optimizer", "sweep"]):
-        best = group.sort_values(["loss", "cell"]).iloc[0]
+        best = best_of(group)
         for key in swept_keys(group):
             value = number_of(best["values"].get(key))
             tried = np.array([number_of(values.get(key)) for values in group["values"]])
             low, high = np.nanmin(tried), np.nanmax(tried)
             if best["is_search"] and key in spaces.get(str(optimizer), {}):
                 low, high = _inner_ends(*spaces[str(optimizer)][key])
-            if 0 < value <= low:
-                rows.append((setting, optimizer, sweep, key, value, "lower"))
-            elif value >= high:
-                rows.append((setting, optimizer, sweep, key, value, "higher"))
+            if edge := edge_of(value, low, high):
+                rows.append((setting, optimizer, sweep, key, value, edge))
     return pd.DataFrame(rows, columns=["setting", "optimizer", "sweep", "key", "value", "direction"])
 
 

@@ -14,13 +14,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bench.config.schema import OptimizerConfig, ScheduleConfig, TaskConfig, TrackerConfig
+from bench.config.schema import AverageConfig, OptimizerConfig, ScheduleConfig, TaskConfig, TrackerConfig
 from bench.config.sweep import SweepConfig
 from bench.runs.schema import Run
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SHIPPED = Path(__file__).resolve().parents[1] / "schemas"
 YAMLS: Mapping[str, type[BaseModel]] = {
+    "average": AverageConfig,
     "optimizer": OptimizerConfig,
     "schedule": ScheduleConfig,
     "sweep": SweepConfig,
@@ -46,8 +47,9 @@ def _yaml_schema(group: str, model: type[BaseModel]) -> dict[str, Any]:
     for section in (schema, *definitions.values()):
         section["properties"] = {key: {"anyOf": [value, INTERPOLATION]} for key, value in section["properties"].items()}
     schema["properties"] |= {"defaults": {"type": "array", "description": "Hydra's list of files to begin with"}}
-    required = {*schema.pop("required", []), *(() if model is TrackerConfig else ("name",))}
-    schema["anyOf"] = [{"required": sorted(required)}, {"required": ["defaults"]}]
+    if group == "optimizer":  # its `rest` needs no name, and is of the same type
+        schema["required"] = ["name", *schema["required"]]
+    schema["anyOf"] = [{"required": schema.pop("required", [])}, {"required": ["defaults"]}]
     return {"$schema": DIALECT, **schema, "title": f"conf/{group}/*.yaml", "$defs": definitions}
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bench.jobs.plan import Plan
 from bench.jobs.tables import print_line, print_table, short_names
-from bench.runs.objective import rank_cells, split_replicates
+from bench.runs.objective import edge_of, rank_cells, split_replicates
 from bench.runs.schema import Run
 
 MAX_ROWS = 40
@@ -101,11 +101,11 @@ def edge_warnings(plan: Plan, runs: Sequence[Run]) -> list[str]:
     warnings = []
     for key, values in plan.sweep.axes.items():
         numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-        if key == "seed" or key in plan.absent or len(numbers) < 3 or len(numbers) < len(values):
+        if key == "seed" or key in plan.absent or len(numbers) < 2 or len(numbers) < len(values):
             continue
         value = best[0].cell[key]
-        if value in (min(numbers), max(numbers)):
-            side, direction = ("lower", "smaller") if value == min(numbers) else ("upper", "larger")
+        if isinstance(value, int | float) and (edge := edge_of(value, min(numbers), max(numbers))):
+            side, direction = ("lower", "smaller") if edge == "lower" else ("upper", "larger")
             warnings.append(
                 f"The best {key}={value:g} sits on the {side} edge of its axis: try {direction} values too."
             )

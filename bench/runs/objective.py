@@ -1,8 +1,9 @@
 """What a sweep is judged by: the final validation loss, mean over seeds, and the cell that is best by it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Literal
 
 from bench.runs.schema import Run
 
@@ -15,16 +16,40 @@ def split_replicates(runs: Sequence[Run]) -> dict[int, list[Run]]:
     return dict(sorted(searches.items()))
 
 
-def rank_cells(runs: Sequence[Run]) -> list[tuple[float, list[Run]]]:
-    """Runs of one search by cell with the objective of the cell, best first; inf where a seed did not train to the end.
+def rank(losses: Mapping[str, Sequence[float]]) -> list[str]:
+    """The cells of one search, best first: the one definition of the best cell.
 
-    A cell that was tried on more seeds than another goes before it, so that one lucky seed beats no finalist.
+    Lowest mean over seeds of the final validation loss. A cell with a failed seed comes after all without one; before
+    that, a cell that was tried on more seeds than another goes before it, so that one lucky seed beats no finalist.
+
+    Args:
+        losses: of each cell, one per seed; inf where the seed did not train to the end.
     """
+
+    def key(cell: str) -> tuple[bool, int, float, int]:
+        mean = fmean(losses[cell])
+        return math.isinf(mean), -len(losses[cell]), mean, sum(map(math.isinf, losses[cell]))
+
+    return sorted(losses, key=key)
+
+
+def rank_cells(runs: Sequence[Run]) -> list[tuple[float, list[Run]]]:
+    """Runs of one search by cell with its objective, best first; inf where a seed did not train to the end."""
     cells: dict[str, list[Run]] = {}
     for run in runs:
         cells.setdefault(repr(run.cell), []).append(run)
-    ranked = [(fmean(map(_final_loss, members)), members) for members in cells.values()]
-    return sorted(ranked, key=lambda item: (math.isinf(item[0]), -len(item[1]), item[0]))
+    losses = {cell: list(map(_final_loss, members)) for cell, members in cells.items()}
+    return [(fmean(losses[cell]), cells[cell]) for cell in rank(losses)]
+
+
+def edge_of(value: float, low: float, high: float) -> Literal["lower", "higher"] | None:
+    """The end of the tried values `low` to `high` that the best one sits on: beyond it, a better one may lie.
+
+    Below zero there is nothing: no hyperparameter may be negative.
+    """
+    if 0 < value <= low:
+        return "lower"
+    return "higher" if value >= high else None
 
 
 def objective_of(runs: Sequence[Run]) -> float:

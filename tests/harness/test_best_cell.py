@@ -1,0 +1,62 @@
+"""Terminal, later stages and report choose the same cell, and warn of the same edges."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.analysis.comparability import prepare
+from bench.analysis.load import load
+from bench.analysis.selection import choose_cells
+from bench.analysis.sensitivity import edge_flags, sweep_cells
+from bench.runs.folders import read_run
+from bench.runs.objective import edge_of, rank, rank_cells
+from tests.report import synthetic
+
+LOSSES = {1e-4: [1.0, 1.0, 1.9], 1e-3: [1.2, 1.2, 1.2]}
+
+
+def write_cells(root: Path, losses: dict[float, list[float | None]]) -> list[Path]:
+    """Runs with these final losses by learning rate, one per seed."""
+    folders = []
+    for lr, values in losses.items():
+        for seed, loss in enumerate(values):
+            folder = synthetic.write_run(root, lr=lr, seed=seed, sweep="lr")
+            run = json.loads((folder / "run.json").read_text())
+            run["summary"]["final_val_loss"] = loss
+            run["status"] = "completed" if loss is not None else "diverged"
+            (folder / "run.json").write_text(json.dumps(run))
+            folders.append(folder)
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [
+        (LOSSES, 1e-3),  # the median would choose the other one
+        ({1e-4: [1.0, 1.0, None], 1e-3: [1.2, 1.2, 1.2]}, 1e-3),
+        ({1e-4: [0.1], 1e-3: [1.2, 1.3]}, 1e-3),
+        ({1e-4: [0.1, None], 1e-3: [1.2]}, 1e-3),
+    ],
+)
+def test_terminal_and_report_choose_the_same_cell(
+    tmp_path: Path, losses: dict[float, list[float | None]], best: float
+) -> None:
+    folders = write_cells(tmp_path, losses)
+    _, members = rank_cells([read_run(folder) for folder in folders])[0]
+    assert members[0].cell == {"optimizer.lr": best}
+    _, used, _ = prepare(load([tmp_path]).runs)
+    assert json.loads(choose_cells(used)["cell"].item())["optimizer.lr"] == best
+
+
+def test_report_warns_of_the_edge_that_the_best_cell_sits_on(tmp_path: Path) -> None:
+    write_cells(tmp_path, {**LOSSES, 1e-2: [2.0, 2.0, 2.0]})
+    _, used, _ = prepare(load([tmp_path]).runs)
+    assert edge_flags(sweep_cells(used), {}).empty  # the median's best would sit on the lower one
+    assert edge_of(1e-4, 1e-4, 1e-2) == "lower"
+    assert edge_of(1e-2, 1e-4, 1e-2) == "higher"
+    assert edge_of(0.0, 0.0, 1.0) is None
+
+
+def test_equal_cells_keep_their_order() -> None:
+    assert rank({"b": [1.0], "a": [1.0], "c": [0.5]}) == ["c", "b", "a"]
