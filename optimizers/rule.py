@@ -18,8 +18,17 @@ from bench.errors import OptionError
 Layout: TypeAlias = Literal["flat", "stack", "single", "whole"]
 Scalar: TypeAlias = float | Tensor
 Betas: TypeAlias = tuple[Scalar, ...]
+InitState: TypeAlias = Callable[[Tensor], dict[str, Tensor]]
 
 WEIGHT_DECAY_METHODS = ("decoupled", "independent", "l2", "palm")
+
+
+def descend(param: Tensor, update: Tensor, lr: Scalar) -> None:
+    """`param -= lr * update` in place; `update` is not needed any more."""
+    if isinstance(lr, Tensor):
+        param.sub_(update.mul_(cast(lr, update)))  # alpha takes no tensor
+    else:
+        param.sub_(update, alpha=lr)
 
 
 @dataclass(frozen=True)
@@ -38,22 +47,28 @@ class Rule:
             whole model). Its groups are one, see `merge_groups`.
         decays: whether weight decay applies.
         shared_state: the names of state tensors that a whole model has once, not per entry of its parameters.
+        finish: functions of (update, gradient) that change the update in turn, see `optimizers.modifiers`.
+        move: `move(param, update, lr, *state)` changes the parameter; its state comes last in `init_state`.
     """
 
     update: Callable[..., Tensor]
-    init_state: Callable[[Tensor], dict[str, Tensor]]
+    init_state: InitState
     layout: Layout
     decays: bool = True
     shared_state: tuple[str, ...] = ()
+    finish: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()
+    move: Callable[..., None] = descend
     hyperparameters: tuple[str, ...] = field(init=False)
+    num_moving_states: int = field(init=False)
 
     def __post_init__(self) -> None:
         parameters = inspect.signature(self.update).parameters.values()
         keyword_only = tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
         object.__setattr__(self, "hyperparameters", keyword_only)
+        object.__setattr__(self, "num_moving_states", len(inspect.signature(self.move).parameters) - 3)
 
 
-def zeros_state(*names: str) -> Callable[[Tensor], dict[str, Tensor]]:
+def zeros_state(*names: str) -> InitState:
     """An `init_state` with one buffer of zeros in the parameter's shape per name."""
     return lambda param: {name: torch.zeros_like(param, memory_format=torch.contiguous_format) for name in names}
 
@@ -61,7 +76,7 @@ def zeros_state(*names: str) -> Callable[[Tensor], dict[str, Tensor]]:
 def apply_rule(
     rule: Rule, param: Tensor, grad: Tensor, state: Iterable[Tensor], group: Mapping[str, Any], step: int | Tensor
 ) -> None:
-    """Decay `param`, then take `param -= lr * update`, in place.
+    """Decay `param`, then move it by the update, in place.
 
     Args:
         rule: the update rule.
@@ -83,12 +98,12 @@ def apply_rule(
                 param.mul_(cast(1 - lr**2 * weight_decay, param))
             case "l2":
                 grad = grad + cast(weight_decay, param) * param
-    known = {**group, "step": step, "param": param}
-    update = rule.update(grad, *state, **{name: known[name] for name in rule.hyperparameters})
-    if isinstance(lr, Tensor):
-        param.sub_(update.mul_(cast(lr, update)))  # alpha takes no tensor
-    else:
-        param.sub_(update, alpha=lr)
+    known, buffers = {**group, "step": step, "param": param}, list(state)
+    moving = len(buffers) - rule.num_moving_states
+    update = rule.update(grad, *buffers[:moving], **{name: known[name] for name in rule.hyperparameters})
+    for finish in rule.finish:
+        update = finish(update, grad)
+    rule.move(param, update, lr, *buffers[moving:])
 
 
 def merge_groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

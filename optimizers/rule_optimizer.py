@@ -5,14 +5,15 @@ handful of kernels whatever the model, and every kernel of a piece finds its dat
 truth: joined buffers are only its storage, and are laid out anew whenever the set of parameters with gradients changes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from optimizers.modifiers import check_modifiers, modify
 from optimizers.rule import WEIGHT_DECAY_METHODS, Rule, apply_rule, check_at_least, check_choice, merge_groups
 
 PIECE_SIZE = 2**18  # 1 MiB in float32: of 2^13 to 2^22 the fastest, for one thread as for two
@@ -40,6 +41,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     """
 
     rule: Rule
+    modifiers: tuple[str, ...] = ()
     apply_rule = staticmethod(apply_rule)  # for harnesses that train many models at once
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
@@ -107,6 +109,16 @@ class RuleOptimizer(torch.optim.Optimizer):
     def rule_for(self, param: Tensor, group: dict[str, Any]) -> Rule:
         """The rule of one parameter: by default the class's own."""
         return self.rule
+
+    @classmethod
+    def with_modifiers(cls, names: Iterable[str]) -> type[Self]:
+        """This class with modifiers around its rules, see `optimizers.modifiers`, which raises ValueError."""
+        chosen = check_modifiers(names)
+
+        def rule_for(self: RuleOptimizer, param: Tensor, group: dict[str, Any]) -> Rule:
+            return modify(cls.rule_for(self, param, group), chosen, param.ndim)
+
+        return type(cls.__name__, (cls,), {"modifiers": chosen, "rule_for": rule_for, "first_update": None})
 
     @overload
     def step(self, closure: None = None) -> None: ...

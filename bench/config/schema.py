@@ -62,12 +62,14 @@ class OptimizerConfig(OpenSection):
     Attributes:
         labels: the parameter labels that it takes; all others go to `rest`. Empty: it takes every parameter.
         rest: the optimizer of all other parameters; it has no name of its own.
+        modifiers: what is put around its rule, see `optimizers.modifiers`.
         path: its dotted place in the configuration.
     """
 
     name: Name = ""
     labels: Annotated[tuple[Label, ...], Field(strict=False), allowed("a list of matrix, embedding, head, vector")] = ()
     rest: "OptimizerConfig | None" = None
+    modifiers: Annotated[tuple[str, ...], Field(strict=False), allowed("a list of names")] = ()
     needs_closure: bool = False
     divergence_hint: Annotated[str, Documentation] = ""
     paper: Annotated[str, Documentation] = ""

@@ -154,7 +154,19 @@ def find_optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]
     if closure is not None and closure.default is closure.empty and not config.needs_closure:
         text = f"{optimizer_class.__name__} steps through a closure: set {config.path}.needs_closure=true"
         raise ConfigError(f"{config.path}._target_", config.class_path, text)
-    return optimizer_class
+    return _modify(optimizer_class, config) if config.modifiers else optimizer_class
+
+
+def _modify(optimizer_class: type[torch.optim.Optimizer], config: OptimizerConfig) -> type[torch.optim.Optimizer]:
+    key, names = f"{config.path}.modifiers", list(config.modifiers)
+    if not hasattr(optimizer_class, "with_modifiers"):
+        text = f"{optimizer_class.__name__} is not built on an update rule (optimizers.rule_optimizer)"
+        raise ConfigError(key, names, text)
+    try:
+        modified: type[torch.optim.Optimizer] = optimizer_class.with_modifiers(names)
+    except OptionError as error:
+        raise ConfigError(key, names, error.allowed) from error
+    return modified
 
 
 def _build_route(config: OptimizerConfig, params: Mapping[str, nn.Parameter], labels: Mapping[str, str]) -> Route:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 FOLDER = Path(__file__).parents[2] / "conf" / "optimizer"
 FILES = sorted(file for file in FOLDER.glob("*.yaml") if file.stem != "custom")
 HARNESS_KEYS = {"name", "_target_", "paper", "eps_convention", "search_space", "labels", "rest", "divergence_hint"}
-HARNESS_KEYS |= {"needs_closure"}
+HARNESS_KEYS |= {"needs_closure", "modifiers"}
 WIDTHS = {"lr": 3, "rest.lr": 3, "weight_decay": 3, "eps": 8}  # decades
 FIRST_MOMENT = (0.8, 0.99)
 SECOND_MOMENT = (0.9, 0.999)

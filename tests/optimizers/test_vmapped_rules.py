@@ -25,6 +25,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "adamuon": {"fp32_matmul_prec": "highest"},
     "normuon": {"fp32_matmul_prec": "highest"},
     "namo": {"fp32_matmul_prec": "highest"},
+    "polargrad": {"fp32_matmul_prec": "highest"},
+    "scion": {"fp32_matmul_prec": "highest"},
+    "hyperball_muon": {"fp32_matmul_prec": "highest"},
 }
 
 
@@ -34,7 +37,7 @@ def our_optimizers():
         options = OmegaConf.to_container(OmegaConf.load(path))
         target = options.pop("_target_")
         if target.startswith("optimizers."):
-            optimizer_class = get_class(target)
+            optimizer_class = get_class(target).with_modifiers(options.pop("modifiers", ()))
             options = {name: value for name, value in options.items() if name not in HARNESS_KEYS}
             yield pytest.param(optimizer_class, options, id=path.stem)
             if path.stem in VARIANTS:
@@ -72,7 +75,8 @@ def run_packed(rule, optimizers, initial, grads, step_dtype):
     }
     numbers = {name: value for name, value in group.items() if is_tensor(value)}
     packed = initial.clone()
-    state = [torch.stack([one] * NUM_TRIALS) for one in rule.init_state(initial[0]).values()]
+    states = [rule.init_state(param).values() for param in initial]
+    state = [torch.stack(of_all) for of_all in zip(*states, strict=True)]
     for step, grad in enumerate(grads, start=1):
         count = step if step_dtype is int else torch.tensor(float(step), dtype=step_dtype)
 

@@ -1,0 +1,112 @@
+"""Modifiers around rules of ours: the mask of `cautious`, the norms of `hyperball`, and what they leave as it is."""
+
+import copy
+
+import pytest
+import torch
+
+from optimizers.adam import Adam, AdamW
+from optimizers.deepmd_adamuon import AdaMuonOptimizer
+from optimizers.lion import Lion
+from optimizers.muon import Muon
+from optimizers.prodigy import Prodigy
+from optimizers.signum import Signum
+from optimizers.soap import SOAP
+
+SHAPES = [(4, 3), (3, 5), (4, 3), (6,), ()]
+NUM_STEPS = 5
+
+
+def make_params(optimizer_class, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    shapes = SHAPES[:3] if optimizer_class is Muon else SHAPES
+    return [torch.nn.Parameter(torch.randn(shape, generator=generator, dtype=dtype)) for shape in shapes]
+
+
+def make_grads(params, step):
+    generator = torch.Generator().manual_seed(step)
+    return [torch.randn(param.shape, generator=generator, dtype=param.dtype) for param in params]
+
+
+def step_of(optimizer, params, grads):
+    """The change of every parameter in one step."""
+    before = [param.detach().clone() for param in params]
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = grad
+    optimizer.step()
+    return [param.detach() - old for param, old in zip(params, before, strict=True)]
+
+
+@pytest.mark.parametrize("optimizer_class", [Adam, Lion, Muon, SOAP, AdaMuonOptimizer])
+def test_cautious_masks_the_update_of_the_rule_and_keeps_its_mean_weight(optimizer_class):
+    params = make_params(optimizer_class)
+    plain = optimizer_class(params, lr=0.1, weight_decay=0.0)
+    for step in range(NUM_STEPS):
+        step_of(plain, params, make_grads(params, step))
+    twins = copy.deepcopy(params)
+    cautious = optimizer_class.with_modifiers(["cautious"])(twins, lr=0.1, weight_decay=0.0)
+    cautious.load_state_dict(plain.state_dict())
+    grads = make_grads(params, NUM_STEPS)
+    changes, masked = step_of(plain, params, grads), step_of(cautious, twins, grads)
+    for change, actual, grad in zip(changes, masked, grads, strict=True):
+        mask = (change * grad < 0).to(grad.dtype)
+        tolerance = 1e-2 if optimizer_class in (Muon, AdaMuonOptimizer) and grad.ndim == 2 else 1e-12  # bfloat16
+        torch.testing.assert_close(actual, change * mask / mask.mean().clamp(min=1e-3), rtol=tolerance, atol=tolerance)
+
+
+def test_cautious_with_a_mask_that_agrees_everywhere_is_the_rule_in_every_bit():
+    params = make_params(AdamW)
+    twins = copy.deepcopy(params)
+    optimizer, cautious = AdamW(params), AdamW.with_modifiers(["cautious"])(twins)
+    for _ in range(NUM_STEPS):
+        grads = make_grads(params, 0)  # always the same: momentum agrees with it
+        step_of(optimizer, params, grads)
+        step_of(cautious, twins, grads)
+    assert all(torch.equal(param, twin) for param, twin in zip(params, twins, strict=True))
+
+
+@pytest.mark.parametrize("optimizer_class", [Adam, Lion, Muon, SOAP, AdaMuonOptimizer])
+@pytest.mark.parametrize("modifiers", [["hyperball"], ["cautious", "hyperball"], ["hyperball", "cautious"]])
+def test_hyperball_keeps_the_norms_of_matrices_and_of_their_updates(optimizer_class, modifiers):
+    params = make_params(optimizer_class, torch.float32)
+    radii = [param.norm() for param in params]
+    optimizer = optimizer_class.with_modifiers(modifiers)(params, lr=0.1, weight_decay=0.3)
+    for step in range(200):
+        changes = step_of(optimizer, params, make_grads(params, step))
+        for param, change, radius in zip(params, changes, radii, strict=True):
+            if param.ndim >= 2:
+                assert param.norm().item() == pytest.approx(radius.item(), rel=1e-6)
+                # W' is on the sphere and W - 0.1 R u / |u| beside it: their angle is at most asin 0.1
+                assert change.norm() <= 0.1013 * radius or (optimizer_class is SOAP and step == 0)
+
+
+def test_hyperball_steps_are_a_part_of_the_radius_along_the_update():
+    params = make_params(Signum)[:1]
+    start, grad = params[0].detach().clone(), make_grads(params, 0)
+    step_of(Signum.with_modifiers(["hyperball"])(params, lr=0.2), params, grad)
+    radius = start.norm()
+    moved = start - 0.2 * radius * grad[0].sign() / grad[0].sign().norm()
+    torch.testing.assert_close(params[0].detach(), moved * radius / moved.norm(), rtol=1e-12, atol=1e-12)
+
+
+def test_hyperball_leaves_vectors_to_the_rule_and_matrices_of_zeros_to_plain_steps():
+    params = [torch.nn.Parameter(torch.zeros(3, 4)), torch.nn.Parameter(torch.ones(5))]
+    twins = copy.deepcopy(params)
+    modified, plain = AdamW.with_modifiers(["hyperball"])(params, weight_decay=0.0), AdamW(twins, weight_decay=0.0)
+    for step in range(NUM_STEPS):
+        step_of(modified, params, make_grads(params, step))
+        step_of(plain, twins, make_grads(twins, step))
+    torch.testing.assert_close(params, twins)
+
+
+@pytest.mark.parametrize("names", [["nope"], ["cautious", "cautious"]])
+def test_unknown_and_repeated_modifiers_are_refused_with_the_known_ones(names):
+    with pytest.raises(ValueError, match="expected different ones of cautious, hyperball"):
+        AdamW.with_modifiers(names)
+
+
+def test_a_rule_for_the_whole_model_is_refused():
+    params = make_params(AdamW)
+    optimizer = Prodigy.with_modifiers(["cautious"])(params)
+    with pytest.raises(ValueError, match="whole model"):
+        step_of(optimizer, params, make_grads(params, 0))
