@@ -21,7 +21,8 @@ from bench.analysis.failures import failure_interval
 from bench.analysis.intervals import MIN_UNITS, mean_interval
 from bench.analysis.power import paired_power
 from bench.analysis.ranks import rank_interval
-from bench.analysis.verdicts import BETTER, WORSE, correct, loss_verdict
+from bench.analysis.sequential import BETTER, WORSE
+from bench.analysis.verdicts import correct, loss_verdict
 
 Generator = np.random.Generator
 Noise = Callable[[Generator, tuple[int, ...]], Array]

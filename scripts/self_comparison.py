@@ -16,7 +16,8 @@ import numpy as np
 from common import describe_machine, publish
 from judge_simulation import judge_study
 
-from bench.analysis.sequential import LOOKS, MIN_PAIRS, SearchPair, candidate_level, classify, mean_interval
+from bench.analysis.intervals import MIN_UNITS, mean_interval
+from bench.analysis.sequential import LOOKS, SearchPair, candidate_level, classify
 from bench.judge.question import Question, parse_question
 from bench.judge.searches import deviations, pair_searches, plan_searches, run_searches
 
@@ -69,7 +70,7 @@ def rate_with_error(pairs: Sequence[SearchPair], size: int, rule: Rule, num_stud
 def report_rule(pairs: Sequence[SearchPair]) -> bool:
     """What a page says of one comparison: Student's interval over searches at 95 %."""
     differences = np.array([pair.difference for pair in pairs if pair.difference is not None])
-    _, low, high = mean_interval(differences, 0.05)
+    _, low, high, _ = mean_interval([differences])
     return classify(low, high, NO_MARGIN) in ("better", "worse")
 
 
@@ -79,7 +80,7 @@ def judge_rule(level: float) -> Rule:
 
 def make_lines(question: Question, num_pairs: int, num_studies: int) -> list[str]:
     pairs, lines = train_pairs(question, num_pairs)
-    sizes = [size for size in (MIN_PAIRS, 5, 10) if size <= num_pairs]
+    sizes = [size for size in (MIN_UNITS, 5, 10) if size <= num_pairs]
     rows: list[tuple[str, int, Rule]] = [(f"report, {size} searches", size, report_rule) for size in sizes]
     size = max(look for look in LOOKS if look <= num_pairs)
     rows += [

@@ -11,18 +11,18 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from scipy import stats
 
+from bench.analysis.failures import failure_p_value
+from bench.analysis.intervals import ALPHA, MIN_UNITS, mean_interval
 from bench.analysis.power import POWER, paired_power
 
-ALPHA = 0.05  # of all false alarms over a baseline in one folder
 LOOKS = (3, 5, 8, 12)  # searches of each arm
 LOSS_SHARE = 0.8  # of a look's level is for the losses, the rest for failures
-MIN_PAIRS, MAX_SEARCHES = 3, 1000
+MAX_SEARCHES = 1000
 Word = Literal["better", "worse", "practically the same", "unresolved"]
 FailureWord = Literal["fails more often", "fails less often", ""]
 BETTER: Word = "better"
@@ -99,9 +99,9 @@ def decide(pairs: Sequence[SearchPair], margin: float, level: float) -> Look:
         level: of false alarms at this look, from `look_level`.
     """
     differences = np.array([pair.difference for pair in pairs if pair.difference is not None])
-    mean, low, high = mean_interval(differences, LOSS_SHARE * level)
+    mean, low, high, _ = mean_interval([differences], 1 - LOSS_SHARE * level)
     failed, baseline_failed = sum(pair.failed for pair in pairs), sum(pair.baseline_failed for pair in pairs)
-    p_value = failure_p_value(failed, baseline_failed, len(pairs))
+    p_value = failure_p_value(failed, len(pairs), baseline_failed, len(pairs))
     is_shown = p_value <= (1 - LOSS_SHARE) * level
     return Look(
         num_searches=len(pairs),
@@ -127,27 +127,6 @@ def classify(low: float, high: float, margin: float) -> Word:
     return WORSE if low > 0 else UNRESOLVED
 
 
-def mean_interval(values: np.ndarray, level: float) -> tuple[float, float, float]:
-    """The mean and Student's interval of error `level`; infinitely wide with fewer than `MIN_PAIRS` values."""
-    mean = float(values.mean()) if len(values) else math.nan
-    if len(values) < MIN_PAIRS:
-        return mean, -math.inf, math.inf
-    reach = _critical_value(level, len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return mean, mean - reach, mean + reach
-
-
-@lru_cache
-def _critical_value(level: float, degrees: int) -> float:
-    return float(stats.t.ppf(1 - level / 2, degrees))
-
-
-@lru_cache
-def failure_p_value(failed: int, baseline_failed: int, num_searches: int) -> float:
-    """Two-sided p-value of "both arms fail equally often": Fisher's exact test over searches."""
-    table = [[failed, num_searches - failed], [baseline_failed, num_searches - baseline_failed]]
-    return float(stats.fisher_exact(table).pvalue)
-
-
 def searches_needed(look: Look, margin: float, level: float) -> float:
     """How many searches would find a difference of twice the margin in 80 % of cases.
 
@@ -164,7 +143,7 @@ def searches_needed(look: Look, margin: float, level: float) -> float:
     degrees = look.num_pairs - 1
     sigma = look.sigma * math.sqrt(degrees / stats.chi2.ppf(1 - POWER, degrees))
     if sigma == 0:
-        return MIN_PAIRS
-    sizes = range(MIN_PAIRS, MAX_SEARCHES + 1)
+        return MIN_UNITS
+    sizes = range(MIN_UNITS, MAX_SEARCHES + 1)
     position = bisect_left(sizes, POWER, key=lambda size: paired_power(2 * margin, sigma, size, LOSS_SHARE * level))
     return sizes[position] if position < len(sizes) else math.inf

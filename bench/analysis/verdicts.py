@@ -17,13 +17,12 @@ from bench.analysis.frames import groups
 from bench.analysis.intervals import ALPHA, MIN_UNITS, holm, mean_interval
 from bench.analysis.pairs import SEARCH, Arms, deviations, pair_arms
 from bench.analysis.power import detectable_difference, pooled_sigma, units_needed
+from bench.analysis.sequential import BETTER, FAILS_LESS, FAILS_MORE, SAME, UNRESOLVED, WORSE
 
 PREFERRED_BASELINES = ("adamw", "adam", "sgd")
 OVERALL = "all tasks"
 MIN_TASKS = 5
-BETTER, WORSE, SAME, UNRESOLVED = "better", "worse", "practically the same", "unresolved"
 TOO_FEW, ALL_FAILED, DISAGREE = "too few", "always failed", "tasks disagree"
-FAILS_MORE, FAILS_LESS = "fails more often", "fails less often"
 COLUMNS = ["setting", "optimizer", "baseline", "unit", "verdict", "failure_verdict", "difference", "low", "high",
            "scale", "split", "relevant", "p_value", "p_holm", "num_units", "num_runs", "fresh", "failed", "failed_of",
            "failed_low", "failed_high", "baseline_failed", "baseline_failed_of", "baseline_failed_low",

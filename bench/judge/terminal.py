@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.analysis.sequential import ALPHA, LOOKS, MAX_SEARCHES
+from bench.analysis.intervals import ALPHA
+from bench.analysis.sequential import LOOKS, MAX_SEARCHES
 from bench.jobs.tables import print_line, print_table
 from bench.judge.judge import Judge, Progress
 from bench.judge.searches import estimate_seconds, plan_searches

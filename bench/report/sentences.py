@@ -13,18 +13,8 @@ from bench.analysis.frames import each
 from bench.analysis.intervals import ALPHA, MIN_UNITS
 from bench.analysis.pairs import SEARCH
 from bench.analysis.power import MAX_UNITS
-from bench.analysis.verdicts import (
-    ALL_FAILED,
-    BETTER,
-    DISAGREE,
-    FAILS_LESS,
-    FAILS_MORE,
-    OVERALL,
-    SAME,
-    TOO_FEW,
-    UNRESOLVED,
-    WORSE,
-)
+from bench.analysis.sequential import BETTER, FAILS_LESS, FAILS_MORE, SAME, UNRESOLVED, WORSE
+from bench.analysis.verdicts import ALL_FAILED, DISAGREE, OVERALL, TOO_FEW
 from bench.report.figures.style import format_number
 from bench.report.table import percent_change, ratio_text, signed
 

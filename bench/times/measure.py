@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.analysis.sequential import mean_interval
+from bench.analysis.intervals import mean_interval
 from bench.jobs.calibration import time_steps
 from bench.jobs.plan import Plan
 from bench.runs.environment import describe_environment
@@ -73,7 +73,7 @@ def cost_rows(session: Session, baseline: str) -> list[dict[str, Any]]:
     rows = []
     for name in sorted(logs, key=lambda name: statistics.median(logs[name])):
         differences = np.array(logs[name]) - np.array(logs[baseline])
-        mean, low, high = np.exp(mean_interval(differences, 0.05))
+        mean, low, high = np.exp(mean_interval([differences])[:3])
         row = {"optimizer": name, "ms per step": 1000 * math.exp(statistics.median(logs[name]))}
         rows.append({**row, f"times {baseline}": float(mean), "from": float(low), "to": float(high)})
     return rows

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from bench.analysis.intervals import ALPHA
 from bench.analysis.sequential import (
-    ALPHA,
     LOOKS,
     SearchPair,
     candidate_level,

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
-from bench.analysis.verdicts import BETTER, OVERALL, SAME, WORSE
+from bench.analysis.sequential import BETTER, SAME, WORSE
+from bench.analysis.verdicts import OVERALL
 from bench.report.figures.style import (
     GRID,
     INK,
