@@ -3,8 +3,8 @@
 One data contract for every module here. `load.load` turns run folders into
 
 `runs`, one row per run, index `run` (0, 1, ...):
-    run_id, path, status, seed, task, optimizer, optimizer_target, sweep ("" without one), stage ("tuning",
-    "choosing" or "fresh"), replicate (number of the search, 0 without one), sweep_keys (tuple),
+    run_id, path, label (of its folder, "" without), status, seed, task, optimizer, optimizer_target, sweep ("" without
+    one), stage ("tuning", "choosing" or "fresh"), replicate (number of the search, 0 without one), sweep_keys (tuple),
     steps, batch_size, eval_every, loss_scale, relevant, target_metric, target_value, target_mode, precision, device,
     device_name, num_threads, torch, python, platform, git, bench_version, time, data_fingerprint, code_fingerprint,
     task_options (canonical JSON), hyperparameters (dict of dotted keys), search_space (dict key -> (low, high)),

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from bench.analysis.arms import label_arms
 from bench.analysis.frames import groups
 
 SETTING_KEYS = ["task", "data_fingerprint", "task_options", "steps", "batch_size", "eval_every", "loss_scale",
@@ -19,19 +20,18 @@ def prepare(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Adds the columns that `bench.analysis` names, and keeps only what a comparison may use.
 
     Args:
-        runs: The frame of `loading.load`.
+        runs: The frame of `load.load`.
 
     Returns:
         All runs with the new columns, those of them that comparisons use, and sentences on what was split or left out.
     """
     if runs.empty:
         return runs, runs, []
-    runs = _label_optimizers(runs)
-    runs["cell"] = [json.dumps(value, sort_keys=True) for value in runs["hyperparameters"]]
-    runs["setting"] = label_settings(runs)
+    cells = [json.dumps(value, sort_keys=True) for value in runs["hyperparameters"]]
+    runs, arm_notes = label_arms(runs.assign(cell=cells, setting=label_settings(runs)))
     runs = _add_losses(runs)
     used = runs[runs["status"].isin(USED_STATUSES) & runs["finite_loss"].notna()]
-    notes = _describe_splits(runs) + _describe_left_out(runs, used)
+    notes = _describe_splits(runs) + _describe_left_out(runs, used) + arm_notes
     newest = used.sort_values("time", kind="stable").duplicated(
         ["setting", "optimizer", "cell", "seed", "sweep", "stage", "replicate"], keep="last"
     )
@@ -39,18 +39,7 @@ def prepare(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     if len(doubled):
         notes.append(f"{len(doubled)} runs are older repetitions of the same trial and are left out.")
     used = used.drop(index=doubled)
-    for (setting, optimizer), group in groups(used, ["setting", "optimizer"]):
-        if (versions := group["code_fingerprint"].nunique()) > 1:
-            notes.append(f"{setting}: runs of {optimizer} of {versions} versions of the code stand side by side.")
     return runs, used, notes
-
-
-def _label_optimizers(runs: pd.DataFrame) -> pd.DataFrame:
-    """Two classes under one name are two optimizers: each gets its class behind the name."""
-    runs = runs.copy()
-    targets = runs.groupby("optimizer")["optimizer_target"].transform("nunique")
-    runs["optimizer"] = runs["optimizer"].where(targets <= 1, runs["optimizer"] + " [" + runs["optimizer_target"] + "]")
-    return runs
 
 
 def _add_losses(runs: pd.DataFrame) -> pd.DataFrame:

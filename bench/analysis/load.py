@@ -1,6 +1,6 @@
 """Run folders, thousands and any mixture, into two frames and a list of problems."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,11 +28,14 @@ class Loaded:
     rounds: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=TIMED_COLUMNS))
 
 
-def load(paths: Sequence[Path]) -> Loaded:
+def load(paths: Sequence[Path] | Mapping[Path, str]) -> Loaded:
     """Reads every run folder at or below `paths`.
 
     Half-written folders (a name that starts with "." or ends in ".tmp") are passed over; what cannot be read, has
     another schema version, misses a file or fails its checksum becomes a row of `problems`.
+
+    Args:
+        paths: Folders; in a mapping, each with the label that tells its runs from those of others ("": none).
 
     Raises:
         ValueError: a path that does not exist.
@@ -40,7 +43,9 @@ def load(paths: Sequence[Path]) -> Loaded:
     for path in paths:
         if not path.is_dir():
             raise ValueError(f"{path} is not a folder: give folders that hold runs, e.g. results/")
-    folders = sorted({folder for path in paths for folder in find_folders(path.resolve())})
+    labels = paths if isinstance(paths, Mapping) else dict.fromkeys(paths, "")
+    label_of = {folder: label for path, label in labels.items() for folder in find_folders(path.resolve())}
+    folders = sorted(label_of)
     # Two threads: decoding leaves the interpreter's lock, and more of them only wait for each other.
     with ThreadPoolExecutor(max_workers=2) as pool:
         results = list(pool.map(_read_folder, folders, chunksize=64))
@@ -53,10 +58,10 @@ def load(paths: Sequence[Path]) -> Loaded:
             continue
         if table is not None:
             tables.append(table.append_column("run", pa.array(np.full(table.num_rows, len(rows), dtype=np.int32))))
-        rows.append(row | {"path": clean_text(_short(folder))})
+        rows.append(row | {"path": clean_text(_short(folder)), "label": label_of[folder]})
     runs = pd.DataFrame(rows)
     runs.index.name = "run"
-    turns = list(_read_rounds(paths, problems))
+    turns = list(_read_rounds(list(paths), problems))
     rounds = pd.DataFrame(turns, columns=TIMED_COLUMNS)
     return Loaded(runs, _concatenate(tables), pd.DataFrame(problems, columns=["path", "problem"]), rounds)
 

@@ -1,4 +1,4 @@
-"""`python -m bench.report PATH... [--out report] [--baseline NAME] [--target "mlp:val_loss<=0.3"]`."""
+"""`python -m bench.report [LABEL=]PATH... [--out report] [--baseline NAME] [--target "mlp:val_loss<=0.3"] ...`."""
 
 import argparse
 import sys
@@ -11,24 +11,46 @@ from bench.errors import one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the report; returns the exit code: 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description="Turn run folders into one report.")
-    parser.add_argument("paths", nargs="+", type=Path, help="folders with runs, at any depth, e.g. results/")
+    parser.add_argument(
+        "paths", nargs="+", metavar="[LABEL=]PATH",
+        help="folders with runs, at any depth, e.g. results/; with labels, mine=DIR theirs=DIR, their runs stay apart",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder for the report (default: report)")
     parser.add_argument("--baseline", help="optimizer to compare with (default: adamw, else adam, else sgd)")
     parser.add_argument(
         "--target", action="append", default=[], metavar="[TASK:]METRIC<=VALUE",
         help="another target than the runs' own, e.g. --target 'mlp:val_accuracy>=0.95'; may be given several times",
     )  # fmt: skip
+    parser.add_argument("--optimizer", action="append", default=[], help="only this one; may be given several times")
+    parser.add_argument("--task", action="append", default=[], help="only this one; may be given several times")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="KEY<=VALUE",
+        help="only runs for which this holds, e.g. --where 'optimizer.lr<=1e-2'; may be given several times",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     # Only now: --help should not wait for pandas and matplotlib.
     from bench.report.write import write_report
 
     try:
-        page = write_report(options.paths, options.out, baseline=options.baseline, targets=options.target)
+        page = write_report(
+            _labelled(options.paths), options.out, baseline=options.baseline, targets=options.target,
+            optimizers=options.optimizer, tasks=options.task, where=options.where,
+        )  # fmt: skip
     except (ValueError, OSError) as error:
         print(f"bench.report: {one_line(str(error))}", file=sys.stderr)
         return 2
     print(f"report: {page}")
     return 0
+
+
+def _labelled(paths: Sequence[str]) -> dict[Path, str]:
+    """Folders with their labels; a folder that exists under the whole text has none."""
+    labels = {}
+    for text in paths:
+        label, separator, path = text.partition("=")
+        is_labelled = separator and label.isidentifier() and not Path(text).exists()
+        labels[Path(path if is_labelled else text)] = label if is_labelled else ""
+    return labels
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """From run folders to a report on disk: page, pictures, tables, Markdown."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pandas as pd
 from bench.analysis.comparability import prepare
 from bench.analysis.findings import Findings, analyse
 from bench.analysis.load import Loaded, load
+from bench.analysis.select import select
 from bench.analysis.targets import parse_target
 from bench.report.figures.convergence import draw_convergence
 from bench.report.figures.costs import draw_costs
@@ -54,26 +55,37 @@ SECTIONS = {"verdict": "verdict_tables", "pictures": "pictures", "numbers": "det
             "runs": "run_groups"}  # fmt: skip
 
 
-def write_report(paths: Sequence[Path], out: Path, *, baseline: str | None = None, targets: Sequence[str] = ()) -> Path:
+def write_report(
+    paths: Sequence[Path] | Mapping[Path, str],
+    out: Path,
+    *,
+    baseline: str | None = None,
+    targets: Sequence[str] = (),
+    optimizers: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    where: Sequence[str] = (),
+) -> Path:
     """Reads all run folders at or below `paths` and writes a report into `out`.
 
     Args:
-        paths: Folders, any mixture.
+        paths: Folders, any mixture; in a mapping, each with the label that tells its runs from those of others.
         out: Gets index.html, report.md, plots/ and tables/; a former report there is replaced.
         baseline: Optimizer that all others are compared with; None chooses adamw, adam, sgd or the first by name.
         targets: `[TASK:]METRIC<=VALUE` (or >=) in place of the runs' own targets.
+        optimizers, tasks, where: Which runs to take, as `select.select` does.
 
     Returns:
         Path of index.html.
 
     Raises:
-        ValueError: a path, baseline or target that does not exist, or no run folder at all.
+        ValueError: a path, baseline, target, name or key that does not exist, or no run folder at all.
         OSError: `out` cannot be written.
     """
     overrides = [parse_target(text) for text in targets]
     loaded = load(paths)
     if loaded.runs.empty and loaded.problems.empty:
         raise ValueError(f"no run folder below {', '.join(str(path) for path in paths)}")
+    loaded = select(loaded, optimizers=optimizers, tasks=tasks, where=where)
     found = analyse(loaded, baseline=baseline, target_overrides=overrides)
     _clear(out)
     for folder in (out / "plots", out / "tables"):
@@ -132,12 +144,17 @@ def write_csv(found: Findings, folder: Path) -> None:
     for field in fields(found):
         value = getattr(found, field.name)
         if isinstance(value, pd.DataFrame) and len(value) and field.name not in ("used", "final"):
-            # A cell holds the same as the hyperparameters, and every run repeats its search space.
-            save_csv(
-                value.drop(columns=["hyperparameters", "search_space"], errors="ignore"), folder / f"{field.name}.csv"
-            )
+            save_csv(_with_hyperparameters(value), folder / f"{field.name}.csv")
     for measure, frame in found.profile_times.items():
         save_csv(frame.reset_index(), folder / f"profile_times_{measure}.csv")
+
+
+def _with_hyperparameters(frame: pd.DataFrame) -> pd.DataFrame:
+    """A column for each hyperparameter, in place of what repeats them all in one."""
+    if "hyperparameters" not in frame:
+        return frame
+    columns = pd.DataFrame(list(frame["hyperparameters"]), index=frame.index)
+    return frame.drop(columns=["hyperparameters", "search_space"]).join(columns)
 
 
 def _write_tables(tables: list[Table], folder: Path) -> None:

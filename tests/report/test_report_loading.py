@@ -13,6 +13,7 @@ import pytest
 
 from bench.analysis.comparability import prepare
 from bench.analysis.load import load
+from bench.analysis.select import select
 from tests.report import synthetic
 
 
@@ -157,3 +158,43 @@ def test_an_older_repetition_of_a_trial_is_left_out(tmp_path: Path) -> None:
     assert (len(runs), len(used)) == (2, 1)
     assert used["run_id"].item() != "0" * 16
     assert "1 runs are older repetitions" in " ".join(notes)
+
+
+def names_of(root: Path | dict[Path, str]) -> set[str]:
+    return set(prepare(load(root if isinstance(root, dict) else [root]).runs)[0]["optimizer"])
+
+
+def test_another_code_or_torch_under_one_name_is_another_arm_and_the_newest_keeps_the_name(tmp_path: Path) -> None:
+    data = hashlib.sha256(b"mlp").hexdigest()
+    synthetic.write_run(tmp_path, environment={"time": "2026-02-01T00:00:00+00:00"})
+    synthetic.write_run(tmp_path, record={"run_id": "a" * 16, "fingerprint": {"data": data, "code": "b2" * 32}})
+    synthetic.write_run(tmp_path, record={"run_id": "d" * 16}, environment={"torch": "2.12.0"})
+    runs, used, notes = prepare(load([tmp_path]).runs)
+    assert set(runs["optimizer"]) == {"adamw", "adamw @b2b2b2b", "adamw torch 2.12.0"}
+    assert len(used) == 3
+    assert any("3 versions of code or torch" in note for note in notes)
+
+
+def test_a_structural_option_makes_another_arm_unless_it_was_swept(tmp_path: Path) -> None:
+    for sweep, name in ((None, "apart"), ("grid", "swept")):
+        for nesterov in (False, True):
+            cell = {"sweep": {"name": sweep, "cell": {"optimizer.nesterov": nesterov}}} if sweep else {}
+            synthetic.write_run(tmp_path / name, sweep=sweep, optimizer_config={"nesterov": nesterov}, record=cell)
+    assert names_of(tmp_path / "apart") == {"adamw", "adamw nesterov"}
+    assert names_of(tmp_path / "swept") == {"adamw"}
+
+
+def test_labels_keep_the_runs_of_two_folders_apart(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        synthetic.write_run(tmp_path / name)
+    assert names_of({tmp_path / "a": "mine", tmp_path / "b": ""}) == {"adamw (mine)", "adamw"}
+
+
+def test_runs_are_selected_by_name_and_by_hyperparameter(tmp_path: Path) -> None:
+    for lr in (1e-3, 1e-2, 1e-1):
+        synthetic.write_run(tmp_path, lr=lr)
+    synthetic.write_run(tmp_path, optimizer="lion", eps=None)
+    loaded = load([tmp_path])
+    assert len(select(loaded).runs) == 4
+    assert len(select(loaded, optimizers=["adamw"], where=["optimizer.lr<=1e-2", "optimizer.lr!=0.001"]).runs) == 1
+    assert set(select(loaded, where=["optimizer.eps=1e-8"]).runs["optimizer"]) == {"adamw"}

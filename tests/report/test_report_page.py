@@ -287,6 +287,9 @@ def test_the_same_runs_give_the_same_report(tmp_path: Path) -> None:
      (["in", "--baseline", "sgd"], "no baseline 'sgd'"), (["in", "--target", "loss"], "not of the form"),
      (["in", "--target", "cifar:val_loss<=1"], "no task 'cifar'"),
      (["in", "--target", "val_los<=1"], "no metric 'val_los'"),
+     (["in", "--optimizer", "sgd"], "no optimizer 'sgd' in these runs (there are: adamw)"),
+     (["in", "--where", "lr"], "not of the form KEY<=VALUE"), (["in", "--where", "optimizer.beta=1"], "no run has"),
+     (["in", "--where", "optimizer.lr>1"], "no run is left of 1"),
      (["in", "--out", "file"], "file")],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -1,0 +1,76 @@
+"""One name, one arm: another class, option, code or torch under the same name is an arm of its own, and is named so."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.frames import groups
+
+NUM_DIGITS = 7  # of a code fingerprint, as git shows them
+
+
+def label_arms(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Renames optimizers so that a name stands for one thing in every setting.
+
+    - Runs of a folder with a label (`mine=DIR`) carry it: `adamw (mine)`.
+    - Two classes under one name carry their class: `adamw [mine.AdamW]`.
+    - Options that are no numbers and were not swept split: `adamw`, `adamw nesterov`, `adamw method=coupled`.
+    - Of several versions of the code, or of torch, the newest keeps the name: `adamw @a1b2c3d`, `adamw torch 2.12.0`.
+
+    Args:
+        runs: With the column `setting`.
+
+    Returns:
+        The runs, and a sentence for every name that was split by versions.
+    """
+    labels = [f" ({label})" if label else "" for label in runs["label"]]
+    runs = runs.assign(optimizer=runs["optimizer"] + labels)
+    classes = runs.groupby("optimizer")["optimizer_target"].transform("nunique")
+    runs["optimizer"] = runs["optimizer"].where(classes <= 1, runs["optimizer"] + " [" + runs["optimizer_target"] + "]")
+    runs = _extend_names(runs, _option_suffixes)
+    unversioned = runs["optimizer"]
+    runs = _extend_names(runs, _version_suffixes)
+    notes = [
+        f"{setting}: {name} ran with {count} versions of code or torch, an arm each; the newest keeps the name."
+        for (setting, name), group in groups(runs.assign(name=unversioned), ["setting", "name"])
+        if (count := group["optimizer"].nunique()) > 1
+    ]
+    return runs, notes
+
+
+def _extend_names(runs: pd.DataFrame, suffixes_of: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
+    suffixes = pd.concat([suffixes_of(group) for _, group in groups(runs, ["setting", "optimizer"])])
+    return runs.assign(optimizer=runs["optimizer"] + suffixes)
+
+
+def _option_suffixes(group: pd.DataFrame) -> pd.Series:
+    swept = {key for keys in group["sweep_keys"] for key in keys}
+    options = [_options(values, swept) for values in group["hyperparameters"]]
+    names = sorted({name for values in options for name in values})
+    varying = [name for name in names if len({values.get(name) for values in options}) > 1]
+    texts = ["".join(_describe(name, values.get(name)) for name in varying) for values in options]
+    return pd.Series(texts, index=group.index, dtype=object)
+
+
+def _options(values: Mapping[str, Any], swept: set[str]) -> dict[str, bool | str]:
+    return {
+        key.removeprefix("optimizer."): value
+        for key, value in values.items()
+        if key.startswith("optimizer.") and key not in swept and isinstance(value, bool | str)
+    }
+
+
+def _describe(name: str, value: bool | str | None) -> str:
+    if value is True:
+        return f" {name}"
+    return "" if value in (None, False) else f" {name}={value}"
+
+
+def _version_suffixes(group: pd.DataFrame) -> pd.Series:
+    newest = group.loc[group["time"].sort_values(kind="stable").index[-1]]
+    code = group["code_fingerprint"].str[:NUM_DIGITS].radd(" @").where(
+        group["code_fingerprint"] != newest["code_fingerprint"], ""
+    )  # fmt: skip
+    torch = group["torch"].radd(" torch ").where(group["torch"] != newest["torch"], "")
+    return code + torch

@@ -1,0 +1,67 @@
+"""A part of what was loaded: some optimizers, some tasks, some values of a hyperparameter."""
+
+import math
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.load import Loaded
+
+SIGNS: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le, ">=": operator.ge, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "=": operator.eq,
+}  # fmt: skip
+CONDITION = re.compile(r"(?P<key>[\w.]+)\s*(?P<sign><=|>=|!=|<|>|=)\s*(?P<value>\S+)")
+
+
+def select(
+    loaded: Loaded, *, optimizers: Sequence[str] = (), tasks: Sequence[str] = (), where: Sequence[str] = ()
+) -> Loaded:
+    """Keeps the runs that fit; no names and no conditions keep all.
+
+    Args:
+        loaded: From `load.load`.
+        optimizers, tasks: Names.
+        where: Conditions that must all hold, `KEY<=VALUE` with one of `SIGNS`; keys as in `optimizer.lr` or `seed`.
+
+    Raises:
+        ValueError: a name or key that no run has, a condition of another form, or nothing is left.
+    """
+    runs = loaded.runs
+    if runs.empty:
+        return loaded
+    for column, names in (("optimizer", optimizers), ("task", tasks)):
+        if missing := sorted(set(names) - set(runs[column])):
+            known = ", ".join(sorted(runs[column].unique()))
+            raise ValueError(f"no {column} {missing[0]!r} in these runs (there are: {known})")
+        runs = runs[runs[column].isin(names)] if names else runs
+    for text in where:
+        runs = runs[_holds(loaded.runs, text)[runs.index]]
+    if runs.empty:
+        raise ValueError(f"no run is left of {len(loaded.runs)} by {' and '.join(where) or 'these names'}")
+    return replace(loaded, runs=runs)
+
+
+def _holds(runs: pd.DataFrame, text: str) -> pd.Series:
+    match = CONDITION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"condition {text!r} is not of the form KEY<=VALUE, with <=, >=, <, >, = or !=")
+    key, compare = match["key"], SIGNS[match["sign"]]
+    values = list(runs[key]) if key in runs else [cell.get(key) for cell in runs["hyperparameters"]]
+    if all(value is None for value in values):
+        keys = sorted({name for cell in runs["hyperparameters"] for name in cell})
+        raise ValueError(f"no run has {key!r} (there are: {', '.join(keys[:12])})")
+    return pd.Series([_compare(compare, value, match["value"]) for value in values], index=runs.index)
+
+
+def _compare(compare: Callable[[Any, Any], bool], value: Any, wanted: str) -> bool:
+    """By number where both are numbers, else by text; a run without the key fits nothing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return False
+    try:
+        return compare(float(value), float(wanted))
+    except (TypeError, ValueError):
+        return compare(str(value), wanted)
