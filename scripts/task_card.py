@@ -24,20 +24,21 @@ from bench.jobs.job import train_plan
 from bench.runs.objective import rank_cells
 from bench.runs.schema import Run
 
-LRS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
+LRS = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
 TUNING, FRESH = "[0,1]", "[100,101,102,103,104]"
 Row = dict[str, str]
 
 
 def train(args: argparse.Namespace, task: str, optimizer: str, *changes: str) -> list[Run]:
     """The runs of a grid, trained or found."""
-    return train_plan(compose_plan(f"task={task}", f"optimizer={optimizer}", f"results_dir={args.results}", *changes))
+    plan = compose_plan(f"task={task}", f"optimizer={optimizer}", f"results_dir={args.results}", *changes)
+    return train_plan(plan, tell=False)
 
 
 def tune(args: argparse.Namespace, task: str, optimizer: str) -> tuple[float, list[Run]]:
     """The best learning rate by validation, and the runs at it on fresh seeds."""
-    grid = f"{{optimizer.lr:{list(LRS)},seed:{TUNING}}}"
-    ranked = rank_cells(train(args, task, optimizer, "sweep=lr", f"sweep.axes={grid}"))
+    grid = ["sweep=lr", f"sweep.axes.optimizer.lr={list(LRS)}", f"+sweep.axes.seed={TUNING}"]
+    ranked = rank_cells(train(args, task, optimizer, *grid))
     lr = float(str(ranked[0][1][0].cell["optimizer.lr"]))
     return lr, train(args, task, optimizer, f"optimizer.lr={lr}", "sweep=seeds", f"sweep.axes.seed={FRESH}")
 

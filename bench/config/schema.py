@@ -27,6 +27,7 @@ from bench.config.fields import Name, Number, Positive, Seed
 from bench.config.plain import check_plain
 from bench.config.search import MAX_RANGES, Range
 from bench.config.validation import Section, allowed, check, known_keys
+from bench.config.variants import draw_variant
 from bench.errors import ConfigError, UnknownKeyError
 
 DEVICE = re.compile(r"cpu|cuda(:(?P<index>[0-9]{1,3}))?")
@@ -118,6 +119,8 @@ class TaskConfig(OpenSection):
             1.05, five percent. Relative, because losses span decades within a task (`quadratic`) and differ in unit
             between tasks. The reason for each value stands beside it in the task's yaml. No training reads it.
         tuned_lr: For readers, and for the tests of a task.
+        variant: The number of a held-out workload, drawn from `variants`; 0 is the task itself.
+        variants: Values of the task's own options from which `variant` draws.
         accumulate: Parts of a batch that go through the model one after the other, to save memory.
     """
 
@@ -128,7 +131,16 @@ class TaskConfig(OpenSection):
     relevant: Annotated[Positive, Documentation]
     loss_scale: Positive
     tuned_lr: Annotated[Any, Documentation] = None
+    variant: Seed = 0
+    variants: Annotated[dict[str, list[Any]] | None, Documentation, allowed("lists of values by option, or null")] = (
+        None
+    )
     accumulate: Annotated[int, Field(ge=1, le=65_536), allowed("a whole number from 1 to 65,536")] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _draw_variant(cls, mapping: Any) -> Any:
+        return draw_variant(mapping) if isinstance(mapping, Mapping) else mapping
 
 
 class ScheduleConfig(OpenSection):

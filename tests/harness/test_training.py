@@ -240,14 +240,15 @@ def test_the_test_split_is_read_once_and_stands_in_the_summary(plan: MakePlan, s
     (record,) = train([made.trials[0].config], task, [], StopSignal())
     assert read.count("test") == 1
     assert read[-1] == "test"
-    assert {"final_test_loss", "final_test_accuracy"} <= record.summary().keys()
-    assert record.summary()["final_test_loss"] == record.rows[-1]["full_test_loss"]
+    figures = Summary.from_record(record).figures
+    assert {"final_test_loss", "final_test_accuracy"} <= figures.keys()
+    assert figures["final_test_loss"] == record.rows[-1]["full_test_loss"]
     assert not any("full_test_loss" in row for row in record.rows[:-1])
 
 
 def test_without_data_the_test_is_the_validation(plan: MakePlan, small: Small) -> None:
-    summary = train_first(plan(*small("quadratic"))).summary()
-    assert summary["final_test_loss"] == summary["final_val_loss"]
+    figures = Summary.from_record(train_first(plan(*small("quadratic")))).figures
+    assert figures["final_test_loss"] == figures["final_val_loss"]
 
 
 def test_accuracy_in_bfloat16_counts_whole_images(plan: MakePlan) -> None:

@@ -16,7 +16,19 @@ import yaml
 from tasks.base import Task
 
 TASK_YAMLS = sorted((Path(__file__).parents[2] / "conf" / "task").glob("*.yaml"))
-HARNESS_KEYS = {"name", "_target_", "steps", "eval_every", "target", "relevant", "tuned_lr", "loss_scale", "accumulate"}
+HARNESS_KEYS = {
+    "name",
+    "_target_",
+    "steps",
+    "eval_every",
+    "target",
+    "relevant",
+    "tuned_lr",
+    "loss_scale",
+    "accumulate",
+    "variant",
+    "variants",
+}
 
 Archive = Callable[[str, dict[str, bytes]], Path]
 
