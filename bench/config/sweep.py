@@ -26,6 +26,7 @@ class SweepConfig(Section):
         optional: axes that fall away where the optimizer does not have the key.
         exclude: mappings of key to values; a cell that matches all keys of one of them is dropped.
         fresh_seeds: seeds on which the best cell of each search, or of the grid, is trained again.
+        grow: whether axes of numbers are extended until the best cell sits on no edge.
     """
 
     name: Name
@@ -34,6 +35,7 @@ class SweepConfig(Section):
     exclude: Annotated[list[dict[str, Any]], allowed("a list of mappings from axes to values")]
     search: SearchConfig | None
     fresh_seeds: Annotated[list[Seed], allowed(f"a list of whole numbers from 0 to {MAX_SEED:,}")]
+    grow: bool = False
 
     @property
     def num_replicates(self) -> int:
@@ -61,6 +63,8 @@ def parse_sweep(mapping: Any, seed: int = 0) -> SweepConfig:
         raise ConfigError("sweep.optional", sorted(sweep.optional), f"expected a list of axes: {names}")
     if not all(set(rule) <= set(sweep.axes) for rule in sweep.exclude):
         raise ConfigError("sweep.exclude", sweep.exclude, "expected a list of mappings from axes to values")
+    if sweep.grow and sweep.search:
+        raise ConfigError("sweep.grow", True, "a grid grows, a search does not: widen optimizer.search_space instead")
     _check_seeds(sweep)
     return sweep
 

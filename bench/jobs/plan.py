@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from bench.config.growth import MAX_GROWTH, beyond_edges
 from bench.config.keys import default_of, has_key, with_cell
 from bench.config.schema import SessionConfig, TrialConfig, parse_optimizer, parse_session, parse_trial, split_mapping
 from bench.config.sweep import STAGES, Cell, Stage, SweepConfig, expand, parse_sweep
@@ -38,6 +39,7 @@ class Plan:
         stage: looking for good cells, choosing among the best of them, or showing the chosen ones on fresh seeds.
         trials: every trial of the stage, in order.
         finished: the runs of those that need no training, by run id.
+        growth: what was added to the grid so far, and why, a sentence for each round.
         is_known: False where the cells are not chosen yet: the first ones stand in, for their number and their cost.
     """
 
@@ -50,6 +52,7 @@ class Plan:
     trials: list[Trial]
     finished: dict[str, Run]
     is_known: bool = True
+    growth: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[Trial]:
@@ -68,6 +71,8 @@ class Plan:
         """
         stored = {run.run_id for run in runs}
         is_known = self.is_known and all(trial.run_id in stored for trial in self.trials)
+        if is_known and self.stage == "tuning" and (grown := _grow(self, runs)):
+            return grown
         ranked = _rank(runs) if is_known else self._stand_ins()
         for stage in STAGES[STAGES.index(self.stage) + 1 :]:
             if cells := list(_choose(self.sweep, stage, ranked)):
@@ -113,6 +118,36 @@ def _expand(plan: Plan) -> Iterator[tuple[int, Cell]]:
     for replicate in range(plan.sweep.num_replicates):
         for cell in expand(plan.sweep, space, plan.absent, defaults, replicate):
             yield replicate, cell
+
+
+def open_edges(plan: Plan, runs: Sequence[Run]) -> dict[str, Any]:
+    """By axis on whose edge the best cell sits the value that would lie beyond it, where that is legal."""
+    objective, best = rank_cells(runs)[0]
+    if not math.isfinite(objective):
+        return {}
+    beyond = beyond_edges(plan.sweep.axes, best[0].cell)
+    return {key: value for key, value in beyond if _is_legal(plan, {**best[0].cell, key: value})}
+
+
+def _grow(plan: Plan, runs: Sequence[Run]) -> Plan | None:
+    """The plan of what one more value beyond each edge adds, None where the best cell sits on no edge that can move."""
+    if not plan.sweep.grow or len(plan.growth) == MAX_GROWTH or not (added := open_edges(plan, runs)):
+        return None
+    axes = {key: [*values, added[key]] if key in added else values for key, values in plan.sweep.axes.items()}
+    best = rank_cells(runs)[0][1][0].cell
+    reason = ", ".join(f"{key}={value:g}, as the best sits at {best[key]:g}" for key, value in added.items())
+    grown = replace(plan, sweep=plan.sweep.model_copy(update={"axes": axes}), growth=(*plan.growth, reason))
+    stored = {run.run_id for run in runs}
+    stage = _make_stage(grown, list(_expand(grown)))
+    return replace(stage, trials=[trial for trial in stage.trials if trial.run_id not in stored])
+
+
+def _is_legal(plan: Plan, cell: Cell) -> bool:
+    """Whether the optimizer and the task take these values."""
+    try:
+        return bool(list(_make_trials(plan, [(0, cell)])))
+    except ConfigError:
+        return False
 
 
 def _rank(runs: Sequence[Run]) -> dict[int, list[Cell]]:

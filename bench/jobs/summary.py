@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.jobs.plan import Plan
+from bench.jobs.plan import Plan, open_edges
 from bench.jobs.tables import print_line, print_table, short_names
-from bench.runs.objective import edge_of, rank_cells, split_replicates
+from bench.runs.objective import rank_cells, split_replicates
 from bench.runs.schema import Run
 
 MAX_ROWS = 40
@@ -99,16 +99,13 @@ def edge_warnings(plan: Plan, runs: Sequence[Run]) -> list[str]:
     if not math.isfinite(objective):
         return ["No cell trained every seed to the end."]
     warnings = []
-    for key, values in plan.sweep.axes.items():
-        numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-        if key == "seed" or key in plan.absent or len(numbers) < 2 or len(numbers) < len(values):
-            continue
+    for key, beyond in open_edges(plan, runs).items() if plan.stage == "tuning" else ():
         value = best[0].cell[key]
-        if isinstance(value, int | float) and (edge := edge_of(value, min(numbers), max(numbers))):
-            side, direction = ("lower", "smaller") if edge == "lower" else ("upper", "larger")
-            warnings.append(
-                f"The best {key}={value:g} sits on the {side} edge of its axis: try {direction} values too."
-            )
+        side, direction = ("lower", "smaller") if beyond < value else ("upper", "larger")
+        hint = "" if plan.sweep.grow else " (sweep.grow=true does)"
+        warnings.append(
+            f"The best {key}={value:g} sits on the {side} edge of its axis: try {direction} values too{hint}."
+        )
     return warnings
 
 
@@ -133,6 +130,8 @@ def print_plan(plan: Plan) -> None:
 
 def _headline(plan: Plan) -> str:
     """The stage in a line, with its number of trials."""
+    if plan.stage == "tuning" and plan.growth:
+        return f"the grid grows: {plan.growth[-1]}: {_count(len(plan.trials), 'cell')} more"
     if plan.stage == "tuning":
         factors = [f"{key} ({len(values)})" for key, values in plan.sweep.axes.items() if key not in plan.absent]
         if search := plan.sweep.search:

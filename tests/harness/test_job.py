@@ -138,6 +138,23 @@ def test_every_search_chooses_among_its_finalists_and_shows_the_best_on_its_own_
     assert objective == pytest.approx(fmean(shown))
 
 
+def test_a_grid_grows_until_its_best_cell_is_interior_and_never_over_a_legal_bound(
+    mapping: Mapping, small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    axes = ["sweep.axes.optimizer.lr=[1e-4,1e-3]", "+sweep.axes.optimizer.momentum=[0.8,0.95]", "sweep.grow=true"]
+    composed = mapping(*small("quadratic"), "task.steps=30", "optimizer=muon", "sweep=lr", *axes, "pack_size=8")
+    run_job(composed)
+    runs = list(stored(Path(composed["results_dir"])).values())
+    rates = sorted({run["sweep"]["cell"]["optimizer.lr"] for run in runs})
+    best = min(runs, key=lambda run: run["summary"]["final_val_loss"])["sweep"]["cell"]
+    assert rates[0] < best["optimizer.lr"] < rates[-1]
+    assert all(0 <= run["sweep"]["cell"]["optimizer.momentum"] < 1 for run in runs)
+    shown = capsys.readouterr().out
+    assert "the grid grows: optimizer.lr=0.01, as the best sits at 0.001" in shown
+    run_job(composed)
+    assert len(stored(Path(composed["results_dir"]))) == len(runs)
+
+
 def test_replicates_share_packs(plan: MakePlan, small: Small) -> None:
     search = ["sweep=search", "sweep.search.num_trials=4", "sweep.search.replicates=3", "pack_size=16"]
     (pack,) = plan(*small("mlp"), *search).packing.packs

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bench.config.growth import beyond_edges
 from bench.config.search import SearchConfig, search_points
 from bench.config.sweep import SweepConfig, expand, parse_sweep
 from bench.errors import ConfigError
@@ -192,3 +193,29 @@ def test_a_search_space_may_hold_choices_and_whole_numbers() -> None:
 def test_a_range_of_no_known_form_is_refused(bounds: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.search_space\.lr"):
         search_points(SearchConfig(**search(8)), 0, {"lr": bounds}, {"lr": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "beyond"),
+    [
+        ([1e-3, 1e-2, 1e-1], 1e-1, 1.0),
+        ([1e-3, 1e-2, 1e-1], 1e-3, 1e-4),
+        ([1e-3, 1e-2, 1e-1], 1e-2, None),
+        ([3e-3, 1e-2], 1e-2, 0.0333333),
+        ([1, 2, 3], 3, 4),
+        ([0, 0.01, 0.1], 0, None),
+        ([0.2, 0.3, 0.4], 0.2, 0.1),
+        ([0.1, 0.2, 0.4], 0.1, 0.05),
+        ([0.1, 0.3, 0.5], 0.1, None),
+        ([1e-2], 1e-2, None),
+        ([True, False], True, None),
+    ],
+)
+def test_an_axis_goes_on_beyond_the_edge_that_the_best_sits_on(values: list[Any], best: Any, beyond: Any) -> None:
+    found = dict(beyond_edges({"a": values, "seed": [0, 1]}, {"a": best, "seed": 0}))
+    assert found == ({} if beyond is None else {"a": pytest.approx(beyond)})
+
+
+def test_a_search_does_not_grow() -> None:
+    with pytest.raises(ConfigError, match="a grid grows, a search does not"):
+        sweep({"seed": [0]}, search=search(4), grow=True)
