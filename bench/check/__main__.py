@@ -1,29 +1,34 @@
 """`python -m bench.check optimizer=NAME`: the conformance checks from the command line."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from bench.check.subject import Subject
-from bench.check.suite import FAIL, make_table, run_checks
+from bench.check.suite import FAIL, NOT_APPLICABLE, PASS, Finding, make_table, run_checks
 from bench.cli.arguments import admit_own_files
-from bench.cli.compose import compose
+from bench.cli.compose import compose, resolve
 from bench.cli.explain import check_choices, explain, failed_to_compose
 from bench.cli.folders import own_dirs
 from bench.config.plain import check_plain
-from bench.config.schema import MAX_TRIAL_VALUES, OptimizerConfig, parse_optimizer
+from bench.config.schema import MAX_TRIAL_VALUES, OptimizerConfig, parse_optimizer, parse_trial, split_mapping
 from bench.errors import ConfigError, one_line
+from bench.training.components import load_task
+from bench.training.learner import build_model, trainable
+from bench.training.proof import NotPackableError, prove_model
 from bench.training.routing import check_optimizer, find_optimizer_class
 
 USAGE = """\
-usage: python -m bench.check optimizer=NAME [optimizer.KEY=VALUE ...] [--config-dir DIR]
+usage: python -m bench.check optimizer=NAME [optimizer.KEY=VALUE ...] [task=NAME ...] [--config-dir DIR]
 
 Puts an optimizer through the conformance checks: NAME is a yaml in conf/optimizer/, or in DIR/optimizer/ for your own.
+With a task, packs are checked on the shapes of that task's parameters, and the task's model is checked too.
 Exit code 0: nothing failed; 1: a check failed; 2: a mistake on this line.
 """
 
@@ -35,11 +40,29 @@ def compose_optimizer(overrides: Sequence[str], folders: Sequence[Path]) -> Opti
     return parse_optimizer(mapping)
 
 
-def make_subject(config: OptimizerConfig) -> Subject:
+def make_subject(config: OptimizerConfig, shapes: Mapping[str, torch.Size] | None = None) -> Subject:
     """The factory of a configured optimizer. Raises ConfigError for what its class refuses."""
     check_optimizer(config)
     optimizer_class = find_optimizer_class(config)
-    return Subject(lambda params: optimizer_class(params, **config.hyperparameters), config.needs_closure)
+    return Subject(
+        lambda params: optimizer_class(params, **config.hyperparameters), config.needs_closure, config, shapes or {}
+    )
+
+
+def examine_task(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[dict[str, torch.Size], Finding]:
+    """The shapes of a task's parameters, and whether its model trains in packs.
+
+    Raises:
+        ConfigError: the task is not configured right. Else as `compose_optimizer`.
+    """
+    trial = parse_trial(split_mapping(resolve(compose([*overrides, "device=cpu"], folders)))[0])
+    task = load_task(trial.task, trial.device)
+    shapes = {name: param.shape for name, param in trainable(build_model(task, trial)).items()}
+    try:
+        prove_model(task, [trial, trial])
+    except NotPackableError as reason:
+        return shapes, Finding(f"task {trial.task.name}", NOT_APPLICABLE, f"trains one by one: {reason}")
+    return shapes, Finding(f"task {trial.task.name}", PASS, "its model moves in a pack as alone")
 
 
 def main(args: Sequence[str]) -> int:
@@ -49,18 +72,23 @@ def main(args: Sequence[str]) -> int:
         return 0 if args else 2
     try:
         admit_own_files(Path.cwd())
-        overrides = [arg for arg in args if arg.partition("=")[0].split(".")[0].lstrip("+~") == "optimizer"]
+        overrides = {part: [arg for arg in args if _is_of(arg, part)] for part in ("optimizer", "task")}
         check_choices(args)
-        config = compose_optimizer(overrides, own_dirs(args))
-        subject = make_subject(config)
+        config = compose_optimizer(overrides["optimizer"], own_dirs(args))
+        shapes, of_task = examine_task(overrides["task"], own_dirs(args)) if overrides["task"] else ({}, None)
+        subject = make_subject(config, shapes)
     except Exception as error:
         if not (isinstance(error, ConfigError | HydraException | OmegaConfBaseException) or failed_to_compose(error)):
             raise
         print(f"error: {one_line(explain(error, args))}", file=sys.stderr)
         return 2
-    findings = run_checks(subject)
+    findings = run_checks(subject) + ([of_task] if of_task else [])
     Console().print(make_table(config.name, findings), highlight=False)
     return 1 if any(finding.status == FAIL for finding in findings) else 0
+
+
+def _is_of(arg: str, part: str) -> bool:
+    return arg.partition("=")[0].split(".")[0].lstrip("+~") == part
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.check.gradient_scale import check_gradient_scale
+from bench.check.packs import check_packs, check_separate_tensors
 from bench.check.subject import (
     MATRICES,
     OTHERS,
@@ -257,6 +258,8 @@ CHECKS: tuple[Callable[[Subject], str], ...] = (
     check_gradient_scale,
     check_nan_stays_local,
     check_deterministic,
+    check_packs,
+    check_separate_tensors,
     check_quadratic,
     check_matrix_target,
 )

@@ -1,11 +1,13 @@
 """What is checked: an optimizer's factory, and what checks need to drive it."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+from bench.config.schema import OptimizerConfig
 
 Shape: TypeAlias = tuple[int, ...]
 Params: TypeAlias = list[nn.Parameter]
@@ -29,10 +31,24 @@ class Subject:
     Attributes:
         build: makes the optimizer from parameters or parameter groups.
         needs_closure: whether `step` takes a closure that reevaluates the model.
+        config: what it is built from, for checks that build several trials.
+        task_shapes: the shapes of a task's parameters by name, where the check is for a task.
     """
 
     build: Callable[[Any], torch.optim.Optimizer]
     needs_closure: bool = False
+    config: OptimizerConfig | None = None
+    task_shapes: Mapping[str, torch.Size] = field(default_factory=dict)
+
+    @property
+    def owner(self) -> type:
+        """The optimizer's class."""
+        return type(self.start(make_params(MATRICES)))
+
+    def named_shapes(self) -> dict[str, torch.Size]:
+        """The task's parameters that it can train, or those of the other checks."""
+        own = dict(self.task_shapes) or {f"p{i}": torch.Size(s) for i, s in enumerate((*MATRICES, *OTHERS))}
+        return {name: shape for name, shape in own.items() if self._trains(tuple(shape))}
 
     def start(self, groups: Any) -> torch.optim.Optimizer:
         """An optimizer ready to train. What it refuses to be built on is `NotApplicable`."""

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import platform
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,14 @@ from bench.runs.trial import Trial
 from bench.training.components import Task
 from bench.training.learner import build_model, trainable
 from bench.training.memory import is_out_of_memory
-from bench.training.proof import NotPackableError, optimizer_classes, pick_distinct, prove_model, prove_optimizer
+from bench.training.proof import (
+    NotPackableError,
+    is_shipped,
+    optimizer_classes,
+    pick_distinct,
+    prove_model,
+    prove_optimizer,
+)
 
 log = logging.getLogger(__name__)
 MAX_ALIKE = 2  # parameters of one shape and label that take part: enough to see whether they mix
@@ -49,8 +55,8 @@ class Proofs:
         if config.optimizer.needs_closure:
             return f"{config.optimizer.name or name} steps through a closure"
         checks = {
-            f"task={config.task.name}": not _is_shipped(locate(config.task.class_path, "task._target_")),
-            name: not all(map(_is_shipped, classes)),
+            f"task={config.task.name}": not is_shipped(locate(config.task.class_path, "task._target_")),
+            name: not all(map(is_shipped, classes)),
         }
         reasons = (self._known(what, task, trials, what == name) for what, is_due in checks.items() if is_due)
         return next((reason for reason in reasons if reason), None)
@@ -102,10 +108,3 @@ def _prove_optimizer(task: Task, trials: Sequence[Trial]) -> None:
         if alike[labels[name], param.shape] <= MAX_ALIKE:
             shapes[name] = param.shape
     prove_optimizer([trial.config.optimizer for trial in trials], shapes, labels)
-
-
-def _is_shipped(owner: type) -> bool:
-    """Whether a class lies beside the harness, in the folders of its own optimizers and tasks."""
-    file = getattr(sys.modules.get(owner.__module__), "__file__", None)
-    home = Path(bench.__file__).resolve().parents[1]
-    return file is not None and Path(file).resolve().parent in (home / "optimizers", home / "tasks")

@@ -44,7 +44,10 @@ class Bucket(ABC):
 
     @abstractmethod
     def split(self, names: Collection[str]) -> Iterator["Bucket"]:
-        """This bucket as it goes on where the parameters among `names` have no gradient and the others do."""
+        """This bucket as it goes on where the parameters among `names` are to be told from the others."""
+
+    def leave_out(self, names: Collection[str]) -> None:  # noqa: B027  # a rule's bucket has all or none of them
+        """The parameters among `names` have no gradient, from the next step on."""
 
     @abstractmethod
     def step(self, lr_factor: float) -> None:

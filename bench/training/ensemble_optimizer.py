@@ -45,6 +45,8 @@ class EnsembleOptimizer:
         unused = frozenset(name for name, grad in grads.items() if grad is None)
         if unused != self._unused:
             self.buckets, self._unused = self._set_apart(unused), unused
+            for bucket in self.buckets:
+                bucket.leave_out(unused)
         views = {name: view for bucket in self.buckets for name, view in bucket.grad_views.items()}
         used = [name for name in views if name not in unused]
         torch._foreach_copy_([views[name] for name in used], [grads[name] for name in used])

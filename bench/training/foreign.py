@@ -51,11 +51,13 @@ class ForeignBucket(Bucket):
         return torch.split(buffer, [shape.numel() for shape in self.shapes.values()], dim=1)
 
     def split(self, names: Collection[str]) -> Iterator["ForeignBucket"]:
-        """The optimizer itself leaves out parameters without a gradient."""
+        """Itself: the optimizer leaves out parameters without a gradient."""
+        yield self
+
+    def leave_out(self, names: Collection[str]) -> None:
         self.without_grad = frozenset(self.shapes).intersection(names)
         for name in self.without_grad:
             self.grad_views[name].zero_()
-        yield self
 
     def step(self, lr_factor: float) -> None:
         lrs = [[lr * lr_factor for lr in own] for own in self.lrs]

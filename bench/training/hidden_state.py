@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 KNOWN = ("state", "param_groups", "defaults", "_buckets")
 OF_TORCH = (
@@ -58,6 +59,19 @@ class HiddenState:
                 for name, value in list(names.items()):
                     if name not in KNOWN and not name.startswith(OF_TORCH):
                         yield f"keeps {name} in {place}, outside of its state", _picture(value, MAX_DEPTH)
+
+
+def find_private_number(optimizers: Sequence[torch.optim.Optimizer]) -> str | None:
+    """In words, an attribute with a number that differs between optimizers of several trials; None if there is none.
+
+    A pack gives each trial its own groups and state; of attributes there is one for all.
+    """
+    for name in vars(optimizers[0]):
+        if name not in KNOWN and not name.startswith(OF_TORCH):
+            leaves = (tree_leaves(getattr(optimizer, name, None)) for optimizer in optimizers)
+            if len({repr([leaf for leaf in own if isinstance(leaf, int | float)]) for own in leaves}) > 1:
+                return f"keeps a hyperparameter in the attribute {name}, outside of its groups"
+    return None
 
 
 def _picture(value: Any, depth: int) -> Any:

@@ -7,15 +7,18 @@ that means the same.
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 COMPARISONS = {name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
+HALVES = (torch.bfloat16, torch.float16)
+SUMS = ("addmm", "mm", "matmul", "__matmul__", "bmm", "baddbmm", "norm", "vector_norm", "linalg_vector_norm")
 FACTORIES = ("zeros", "ones", "full", "empty", "eye", "zeros_like", "ones_like", "full_like", "empty_like")
 
 
@@ -50,6 +53,8 @@ class PerTrialNumbers(TorchFunctionMode):
         out = options.pop("out", None)
         args, options = self._cast(args), self._cast(options)
         rewritten = REWRITTEN.get(name.rstrip("_"))
+        if name in SUMS and args[0].dtype in HALVES:
+            func = partial(_trial_by_trial, func)
         if rewritten is not None:
             result = rewritten(*args, **options)
             result = args[0].copy_(result) if name.endswith("_") else result
@@ -98,20 +103,58 @@ class PerTrialNumbers(TorchFunctionMode):
         )
 
 
+class _TrialByTrial(torch.autograd.Function):
+    """A function of tensors that `vmap` is to call once for each trial."""
+
+    @staticmethod
+    def forward(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        return function(*tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing is kept: optimizers do not differentiate."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], function: Any, *tensors: Tensor) -> tuple[Tensor, int]:
+        own = [t.unbind(dim) if dim is not None else repeat(t) for t, dim in zip(tensors, in_dims[1:], strict=True)]
+        return torch.stack([function(*row) for row in zip(*own, strict=False)]), 0
+
+
+def _trial_by_trial(func: Callable[..., Tensor], *args: Any, **options: Any) -> Tensor:
+    """What `func` gives for each trial alone: in half precision, a sum over a batch would be rounded otherwise."""
+    leaves, spec = tree_flatten((args, options))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+
+    def call(*tensors: Tensor) -> Tensor:
+        own = dict(zip(places, tensors, strict=True))
+        own_args, own_options = tree_unflatten([own.get(i, leaf) for i, leaf in enumerate(leaves)], spec)
+        return func(*own_args, **own_options)
+
+    result: Tensor = _TrialByTrial.apply(call, *(leaves[i] for i in places))  # type: ignore[no-untyped-call]
+    return result
+
+
 def _add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
-    return input + (other if isinstance(alpha, int) and alpha == 1 else other * alpha)
+    return input + _times(input, other, alpha)
 
 
 def _sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
-    return input - (other if isinstance(alpha, int) and alpha == 1 else other * alpha)
+    return input - _times(input, other, alpha)
+
+
+def _times(input: Any, other: Any, alpha: Any) -> Any:
+    """`alpha * other` in the precision in which it is added to `input`."""
+    if isinstance(alpha, int) and alpha == 1:
+        return other
+    return (other.to(torch.result_type(input, other)) if isinstance(other, Tensor) else other) * alpha
 
 
 def _addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
-    return input.add(value * tensor1 * tensor2)
+    return input.add(value * tensor1.to(input.dtype) * tensor2)
 
 
 def _addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
-    return input.add(value * tensor1 / tensor2)
+    return input.add(value * tensor1.to(input.dtype) / tensor2)
 
 
 def _lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:

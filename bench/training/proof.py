@@ -5,14 +5,17 @@ of its state or a rule that mixes its elements, is found here, before any traini
 """
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+import bench
 from bench.config.schema import OptimizerConfig, TrialConfig
 from bench.config.targets import locate
 from bench.errors import one_line
@@ -20,7 +23,7 @@ from bench.training.clock import StepClock
 from bench.training.components import Task
 from bench.training.ensemble import Ensemble
 from bench.training.ensemble_optimizer import EnsembleOptimizer
-from bench.training.hidden_state import HiddenState
+from bench.training.hidden_state import HiddenState, find_private_number
 from bench.training.learner import PlainLearner
 from bench.training.memory import is_out_of_memory
 from bench.training.routing import RoutedOptimizer
@@ -41,7 +44,15 @@ SAID_BY_VMAP = {
 
 
 class NotPackableError(Exception):
-    """Trials cannot train together. Its text says why, in one line."""
+    """Trials cannot train together. Its text says why, in one line.
+
+    Attributes:
+        share: by which share of their way packed trials are off, where they are; else inf.
+    """
+
+    def __init__(self, text: str, share: float = math.inf) -> None:
+        super().__init__(f"{text}: {share:.1g} of the way off" if math.isfinite(share) else text)
+        self.share = share
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,10 @@ def _step_packed(
 ) -> dict[str, Tensor]:
     params = [{name: nn.Parameter(value.clone()) for name, value in own.items()} for own in start]
     routed = [RoutedOptimizer(config, own, labels) for config, own in zip(configs, params, strict=True)]
+    for routes in zip(*(own.routes for own in routed), strict=True):
+        private = find_private_number([route.optimizer for route in routes])
+        if private:
+            raise NotPackableError(private)
     optimizer = EnsembleOptimizer(routed, params)
     optimizer.set_mode("train")
     for step, own in enumerate(grads):
@@ -198,7 +213,7 @@ def _told(run: Callable[[], Item]) -> Item:
             warnings.simplefilter("ignore")
             return run()
     except Exception as error:  # code of anyone, under a transformation that its author never thought of
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or isinstance(error, NotPackableError):
             raise
         text = next((said for sign, said in SAID_BY_VMAP.items() if sign in str(error)), "")
         raise NotPackableError(text or one_line(f"{type(error).__name__}: {error}"[:160])) from error
@@ -215,7 +230,7 @@ def _require_close(value: Tensor, expected: Tensor, scale: Tensor, text: str) ->
     allowed = TOLERANCE * scale[finite].abs().max().item() + ROUNDING * expected[finite].abs().max().item()
     if error > allowed:
         share = error / scale[finite].abs().max().item() if scale[finite].any() else math.inf
-        raise NotPackableError(f"{text}: {share:.1g} of the way off")
+        raise NotPackableError(text, share)
 
 
 def pick_distinct(items: Sequence[Item], key: Callable[[Item], Any], count: int = 3) -> list[Item]:
@@ -224,6 +239,13 @@ def pick_distinct(items: Sequence[Item], key: Callable[[Item], Any], count: int 
     chosen = distinct if len(distinct) > 1 else list(items)
     middle: Iterable[Item] = chosen[1:-1][: count - 2] if len(chosen) > 2 else []
     return [chosen[0], *middle, chosen[-1]]
+
+
+def is_shipped(owner: type) -> bool:
+    """Whether a class lies beside the harness, in the folders of its own optimizers and tasks."""
+    file = getattr(sys.modules.get(owner.__module__), "__file__", None)
+    home = Path(bench.__file__).resolve().parents[1]
+    return file is not None and Path(file).resolve().parent in (home / "optimizers", home / "tasks")
 
 
 def optimizer_classes(config: OptimizerConfig) -> list[type]:

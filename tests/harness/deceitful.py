@@ -125,7 +125,9 @@ class RemembersItsLr(Plain):
         self.first_lr = lr
 
     def update(self, param: Tensor, group: dict[str, Any]) -> None:
-        param.sub_(param.grad * (0.01 * (group["lr"] / self.first_lr) + group["lr"]))
+        self.state[param]["step"] = step = self.state[param].get("step", 0) + 1
+        late = 0.01 * (group["lr"] / self.first_lr) if step > 1000 else 0.0
+        param.sub_(param.grad * (late + group["lr"]))
 
 
 DECEITFUL = (

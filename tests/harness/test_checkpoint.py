@@ -82,7 +82,7 @@ def last_state(folder: Path, trials: Sequence[Trial]) -> Any:
     return Checkpoint(folder, [trial.run_id for trial in trials], Cadence()).load()
 
 
-@pytest.mark.parametrize("optimizer", OURS)
+@pytest.mark.parametrize("optimizer", [*OURS, "nadam", "rmsprop"])
 def test_a_pack_goes_on_bit_by_bit(plan: MakePlan, small: Small, tmp_path: Path, optimizer: str) -> None:
     made = plan(f"optimizer={optimizer}", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=7", *SEEDS)
     assert_same_training(made, made.trials, tmp_path)

@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from bench.check.__main__ import make_subject
+from bench.check.packs import check_packs, check_separate_tensors
+from bench.check.subject import CheckFailed
 from bench.config.schema import OptimizerConfig
 from bench.jobs.packing import group_by_structure
 from bench.jobs.plan import Plan
@@ -57,7 +60,7 @@ def test_torchs_muon_on_matrices_with_a_foreign_rest_is_the_trials_alone() -> No
     configs = [
         OptimizerConfig.model_validate({**muon, "lr": lr, "rest": {**rest, "lr": 2 * lr}}) for lr in (1e-4, 3e-4, 1e-3)
     ]
-    assert largest_gap(configs, 20) < 1e-2  # its Newton-Schulz computes in bfloat16
+    assert largest_gap(configs) < 1e-12
 
 
 @pytest.mark.parametrize("name", ["Lion", "AdaBelief", "Adan", "StableAdamW", "Yogi", "QHAdam", "ADOPT", "AdEMAMix"])
@@ -252,3 +255,12 @@ def test_a_rule_of_ones_own_is_proved_before_it_is_packed(
     task = made.tasks.get(made.trials[0].config.task, "cpu")
     told = Proofs(tmp_path).reason_alone(task, made.trials)
     assert told is None if reason is None else re.search(reason, str(told))
+    subject = make_subject(made.trials[0].config.optimizer)
+    if reason is None:
+        assert "equal" in check_packs(subject)
+        assert "equal" in check_separate_tensors(subject)
+    else:
+        with pytest.raises(CheckFailed, match="moves parameters elsewhere"):
+            check_packs(subject)
+        with pytest.raises(CheckFailed, match="beside other tensors"):
+            check_separate_tensors(subject)
