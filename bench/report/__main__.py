@@ -1,4 +1,4 @@
-"""`python -m bench.report [LABEL=]PATH... [--out report] [--baseline NAME] [--target "mlp:val_loss<=0.3"] ...`."""
+"""`python -m bench.report [LABEL=]PATH... [--out DIR] [--baseline NAME] [--target "mlp:val_loss<=0.3"] ...`."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "paths", nargs="+", metavar="[LABEL=]PATH",
         help="folders with runs, at any depth, e.g. results/; with labels, mine=DIR theirs=DIR, their runs stay apart",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("report"), help="folder for the report (default: report)")
+    parser.add_argument("--out", type=Path, help="folder for the report (default: PATH/report; of several, report)")
     parser.add_argument("--baseline", help="optimizer to compare with (default: adamw, else adam, else sgd)")
     parser.add_argument(
         "--target", action="append", default=[], metavar="[TASK:]METRIC<=VALUE",
@@ -30,10 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # Only now: --help should not wait for pandas and matplotlib.
     from bench.report.write import write_report
+    from bench.runs.folders import ResultsFolder
 
+    labelled = _labelled(options.paths)
+    home = ResultsFolder(next(iter(labelled))).report if len(labelled) == 1 else Path("report")
     try:
         page = write_report(
-            _labelled(options.paths), options.out, baseline=options.baseline, targets=options.target,
+            labelled, options.out or home, baseline=options.baseline, targets=options.target,
             optimizers=options.optimizer, tasks=options.task, where=options.where,
         )  # fmt: skip
     except (ValueError, OSError) as error:

@@ -56,7 +56,7 @@ def test_installed_package_trains_and_reports_from_an_empty_folder(bench: Bench,
     assert [run["status"] for run in runs] == ["completed"] * 5
     report = bench("-m", "bench.report", "results")
     assert report.returncode == 0, report.stderr
-    assert (tmp_path / "report" / "index.html").is_file()
+    assert (tmp_path / "results" / "report" / "index.html").is_file()
 
 
 @pytest.fixture

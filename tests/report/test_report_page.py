@@ -309,6 +309,16 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(("paths", "place"), [(["in"], "in/report"), (["in", "more"], "report")])
+def test_the_report_on_one_folder_lies_in_it_as_with_report_true(
+    paths: list[str], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr("bench.report.write.write_report", lambda paths, out, **options: asked.append(out))
+    assert main(paths) == 0
+    assert asked == [Path(place)]
+
+
 @pytest.mark.slow
 def test_module_runs_from_the_command_line_with_another_target_and_baseline(tmp_path: Path) -> None:
     for optimizer in ("adamw", "madam"):
