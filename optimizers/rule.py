@@ -67,6 +67,25 @@ class Rule:
         object.__setattr__(self, "hyperparameters", keyword_only)
         object.__setattr__(self, "num_moving_states", len(inspect.signature(self.move).parameters) - 3)
 
+    def sharing_key(self, param: Tensor, position: int) -> tuple[tuple[int, ...], int]:
+        """Equal for those parameters of this rule, each at a position of its own, that one call may take together."""
+        shape = tuple(param.shape) if self.layout == "stack" else ()
+        return shape, position + 1 if self.layout == "single" else 0
+
+    def join(self, tensors: Sequence[Tensor]) -> Tensor:
+        """One buffer of this rule's layout from tensors that share a call."""
+        if self.layout == "stack":
+            return torch.stack([tensor.detach() for tensor in tensors])
+        if self.layout == "single":
+            return tensors[0].detach()
+        return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+    def cut(self, buffer: Tensor, shapes: Sequence[torch.Size], dim: int = 0) -> Sequence[Tensor]:
+        """The part of each tensor in a joined buffer with `dim` axes before its layout, in the shape of the layout."""
+        if self.layout == "stack":
+            return buffer.unbind(dim)
+        return [buffer] if self.layout == "single" else torch.split(buffer, [shape.numel() for shape in shapes], dim)
+
 
 def zeros_state(*names: str) -> InitState:
     """An `init_state` with one buffer of zeros in the parameter's shape per name."""

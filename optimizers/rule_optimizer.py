@@ -6,7 +6,7 @@ truth: joined buffers are only its storage, and are laid out anew whenever the s
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, groupby
+from itertools import chain
 from typing import Any, Self, overload
 
 import torch
@@ -159,21 +159,19 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _lay_out(self, params: Sequence[Tensor], group: dict[str, Any]) -> Iterator["_Bucket"]:
         """Group parameters that one call may update: same rule, step count, dtype, device and (for stacks) shape."""
-        rules: list[Rule] = []
-
-        def sort_key(param: Tensor) -> tuple[Any, ...]:
-            rule = self.rule_for(param, group)
-            if rule not in rules:
-                rules.append(rule)
-            is_whole = rule.layout == "whole"
-            large = param.numel() >= _piece_size(param) or not param.is_contiguous() or _is_sharded(param)
-            shape = tuple(param.shape) if rule.layout == "stack" else ()
-            alone = id(param) if (large or rule.layout == "single") and not is_whole else 0
-            step = 0 if is_whole else self.state[param].get("step", 0)
-            return rules.index(rule), step, str(param.dtype), str(param.device), shape, alone
-
-        for key, members in groupby(sorted(params, key=sort_key), key=sort_key):
-            rule, joined = rules[key[0]], list(members)
+        rules = [self.rule_for(param, group) for param in params]
+        calls: dict[tuple[Any, ...], list[Tensor]] = {}
+        for position, (rule, param) in enumerate(zip(rules, params, strict=True)):
+            shape, alone = rule.sharing_key(param, position)
+            step = 0
+            if rule.layout != "whole":
+                step = self.state[param].get("step", 0)
+                large = param.numel() >= _piece_size(param) or not param.is_contiguous() or _is_sharded(param)
+                alone = position + 1 if large else alone
+            key = (rules.index(rule), step, str(param.dtype), str(param.device), shape, alone)
+            calls.setdefault(key, []).append(param)
+        for key in sorted(calls):
+            rule, joined = rules[key[0]], calls[key]
             for piece in [joined] if rule.layout == "whole" else _cut_into_pieces(joined):
                 yield _Bucket(rule, piece, [self.state[param] for param in piece])
 
@@ -273,9 +271,5 @@ def _grad(param: Tensor) -> Tensor:
 
 def _join(rule: Rule, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """A copy of `tensors` in one buffer of the rule's layout, and views of it in their shapes."""
-    if rule.layout == "stack":
-        buffer = torch.stack([tensor.detach() for tensor in tensors])
-        return buffer, list(buffer.unbind())
-    buffer = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-    pieces = torch.split(buffer, [tensor.numel() for tensor in tensors])
-    return buffer, [piece.view(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)]
+    buffer, shapes = rule.join(tensors), [tensor.shape for tensor in tensors]
+    return buffer, [piece.view(shape) for piece, shape in zip(rule.cut(buffer, shapes), shapes, strict=True)]

@@ -23,6 +23,10 @@ class Rule(Protocol):
     shared_state: Sequence[str]
     init_state: Callable[[Tensor], Mapping[str, Tensor]]
 
+    def sharing_key(self, param: Tensor, position: int) -> tuple[tuple[int, ...], int]: ...
+    def join(self, tensors: Sequence[Tensor]) -> Tensor: ...
+    def cut(self, buffer: Tensor, shapes: Sequence[torch.Size], dim: int = 0) -> Sequence[Tensor]: ...
+
 
 class Bucket(ABC):
     """What `EnsembleOptimizer` asks of parameters that are updated together.
@@ -126,11 +130,7 @@ class RuleBucket(Bucket):
 
     def _join(self, tensors: Sequence[Sequence[Tensor]]) -> Tensor:
         """One buffer [K, ...] of the rule's layout from K lists of tensors."""
-        if self.rule.layout in ("flat", "whole"):
-            return torch.stack([torch.cat([tensor.reshape(-1) for tensor in own]) for own in tensors])
-        if self.rule.layout == "stack":
-            return torch.stack([torch.stack(list(own)) for own in tensors])
-        return torch.stack([own[0] for own in tensors])
+        return torch.stack([self.rule.join(trial) for trial in tensors])
 
     def _join_state(self, name: str, tensors: Sequence[Sequence[Tensor]]) -> Tensor:
         return torch.stack([own[0] for own in tensors]) if name in self.rule.shared_state else self._join(tensors)
@@ -145,9 +145,7 @@ class RuleBucket(Bucket):
 
     def pieces(self, buffer: Tensor) -> Sequence[Tensor]:
         """The part of each parameter, in the shape in which the rule sees it."""
-        if self.rule.layout in ("flat", "whole"):
-            return torch.split(buffer, [shape.numel() for shape in self.shapes.values()], dim=1)
-        return buffer.unbind(dim=1) if self.rule.layout == "stack" else [buffer]
+        return self.rule.cut(buffer, list(self.shapes.values()), dim=1)
 
     def split(self, names: Collection[str]) -> Iterator["RuleBucket"]:
         """Two buckets where there are both: those without a gradient take no step."""

@@ -1,7 +1,6 @@
 """The optimizers of K trials as one: parameters with a leading axis K in buckets that are updated together."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -117,22 +116,21 @@ def _lay_out(optimizers: Sequence[RoutedOptimizer], params: Sequence[Params]) ->
             continue
         twins: list[Any] = [other.routes[position].optimizer for other in optimizers]
         for groups in zip(*(twin.rule_groups() for twin in twins), strict=True):
-            group = groups[0]
-            rules: list[Rule] = []
-
-            def sort_key(index: int, group: Any = group, optimizer: Any = optimizer, rules: Any = rules) -> Any:
-                rule = optimizer.rule_for(group["params"][index], group)
-                if rule not in rules:
-                    rules.append(rule)
-                shape = tuple(group["params"][index].shape) if rule.layout == "stack" else ()
-                return rules.index(rule), shape, index if rule.layout == "single" else 0
-
-            for key, members in groupby(sorted(range(len(group["params"])), key=sort_key), key=sort_key):
-                indices = list(members)
-                names = [route.names[id(group["params"][index])] for index in indices]
+            for rule, indices in _find_calls(optimizer, groups[0]):
+                names = [route.names[id(groups[0]["params"][index])] for index in indices]
                 shapes = {name: params[0][name].shape for name in names}
-                values = [[own["params"][index].detach() for index in indices] for own in groups]
-                yield RuleBucket(optimizer.apply_rule, rules[key[0]], groups, shapes, values)
+                values = [[group["params"][index].detach() for index in indices] for group in groups]
+                yield RuleBucket(optimizer.apply_rule, rule, groups, shapes, values)
+
+
+def _find_calls(optimizer: Any, group: Mapping[str, Any]) -> Iterator[tuple[Rule, list[int]]]:
+    """The rules of a parameter group, each with the positions of parameters that one call updates."""
+    rules: list[Rule] = [optimizer.rule_for(param, group) for param in group["params"]]
+    calls: dict[tuple[Any, ...], list[int]] = {}
+    for position, (rule, param) in enumerate(zip(rules, group["params"], strict=True)):
+        calls.setdefault((rules.index(rule), *rule.sharing_key(param, position)), []).append(position)
+    for key in sorted(calls):
+        yield rules[key[0]], calls[key]
 
 
 def has_rules(optimizer_class: type) -> bool:
