@@ -64,3 +64,14 @@ def admit_own_files(folder: Path) -> None:
         for path in sorted((folder / package).glob("*.py")):
             if (home / package / path.name).is_file():
                 log.warning("%s/%s is used in place of fairstep's own", package, path.name)
+
+
+def check_words(args: Sequence[str], flags: Sequence[str] = ()) -> None:
+    """Refuse every word that is no KEY=VALUE, no `--config-dir DIR` and none of `flags`. Raises ConfigError."""
+    words = iter(args)
+    for word in words:
+        if word in ("--config-dir", "-cd"):
+            next(words, None)
+        elif word not in flags and ("=" not in word or word.startswith("-")) and not word.startswith("--config-dir="):
+            known = ", ".join(("KEY=VALUE", "--config-dir DIR", *flags))
+            raise ConfigError.of_line(f"{word}: expected {known}")

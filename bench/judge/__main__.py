@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from bench.cli.arguments import admit_own_files
+from bench.cli.arguments import admit_own_files, check_words
 from bench.cli.explain import check_choices, explain, failed_to_compose
 from bench.errors import ConfigError, JobFailedError, StoreError, one_line
 
@@ -42,6 +42,7 @@ def main(args: Sequence[str]) -> int:
         if "--schema" in args:
             return _print_schema()
         admit_own_files(Path.cwd())
+        check_words(args, ("--self", "--schema"))
         check_choices(args)
         return _judge(args)
     except (ConfigError, StoreError) as error:

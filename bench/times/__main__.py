@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from bench.cli.arguments import admit_own_files
+from bench.cli.arguments import admit_own_files, check_words
 from bench.cli.explain import check_choices, explain, failed_to_compose
 from bench.cli.folders import own_dirs
 from bench.errors import ConfigError, StoreError, one_line
@@ -34,6 +34,7 @@ def main(args: Sequence[str]) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:
         admit_own_files(Path.cwd())
+        check_words(args)
         check_choices([arg for arg in args if not arg.startswith("optimizer=")])
         _measure(args)
     except (ConfigError, StoreError) as error:

@@ -172,6 +172,12 @@ def test_a_wrong_question_is_told_in_one_line(args: list[str], words: str) -> No
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize("word", ["mlp", "--slef", "--minutes=3"])
+def test_a_word_that_means_nothing_is_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["optimizer=adam", word]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {word}: expected KEY=VALUE, --config-dir DIR, --self")
+
+
 def test_a_damaged_ledger_is_refused_rather_than_begun_anew(tmp_path: Path) -> None:
     Ledger(tmp_path).number("a" * 16, "x", "adamw", ["mlp"])
     (tmp_path / LEDGER_FILE).write_text('[{"key": 1}]')
