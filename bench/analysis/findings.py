@@ -56,6 +56,7 @@ class Findings:
     edges: pd.DataFrame
     drift: pd.DataFrame
     tuning: pd.DataFrame
+    tuned: pd.DataFrame
     scales: pd.DataFrame
     diagnostics: pd.DataFrame
 
@@ -115,6 +116,7 @@ def analyse(
         edges=sensitivity.edge_flags(cells, spaces),
         drift=epsilon.best_lr_drift(cells),
         tuning=tuning.tuning_curves(used),
+        tuned=tuning.tuned_against_default(used, final),
         scales=loss_scales.compare_scales(used, metrics),
         diagnostics=diagnostics.diagnostics(used, metrics),
     )

@@ -8,6 +8,7 @@ from scipy.special import gammaln
 
 from bench.analysis.bootstrap import Array
 from bench.analysis.frames import groups
+from bench.analysis.intervals import mean_interval
 
 MIN_TRIALS = 4
 SEARCH = "search"
@@ -74,6 +75,38 @@ def tuning_curves(used: pd.DataFrame) -> pd.DataFrame:
         }))  # fmt: skip
     columns = [*keys, "k", "expected", "low", "high", "num_trials", "num_searches"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def tuned_against_default(used: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
+    """What a search gains over the optimizer's defaults, which every one of its replicates tries first.
+
+    Validation losses: of the chosen cell on fresh seeds, which nothing was chosen by, and of the defaults, which were
+    not chosen either, where the search tried them. The cell that all searches share is the one of the defaults.
+
+    Args:
+        used: Comparable runs.
+        final: From `selection.final_runs`.
+
+    Returns:
+        setting, optimizer, num_searches, difference (of logarithms, tuned - default, below 0 is a gain), low, high
+        (95 %; infinite with fewer than three searches); only where fresh seeds and two searches are.
+    """
+    keys = ["setting", "optimizer"]
+    fresh = dict(groups(final[final["fresh"]], keys))
+    rows = []
+    for key, tried in groups(used[used["stage"] == "tuning"], keys):
+        searches = tried.groupby("cell")["replicate"].nunique()
+        shared = searches.index[(searches == tried["replicate"].nunique()) & (searches > 1)]
+        if len(shared) != 1 or key not in fresh:
+            continue
+        logs = [
+            np.log(runs[runs["loss"] > 0].groupby("replicate")["loss"].mean())
+            for runs in (fresh[key], tried[tried["cell"] == shared[0]])
+        ]
+        gains = (logs[0] - logs[1]).replace([math.inf, -math.inf], math.nan).dropna().to_numpy(dtype=float)
+        if len(gains):
+            rows.append((*key, len(gains), *mean_interval([gains])[:3]))
+    return pd.DataFrame(rows, columns=[*keys, "num_searches", "difference", "low", "high"])
 
 
 def is_search(runs: pd.DataFrame) -> bool:

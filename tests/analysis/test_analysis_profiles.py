@@ -71,3 +71,17 @@ def test_tuning_curve_is_the_mean_over_searches_with_their_range() -> None:
     assert three["num_searches"].tolist() == [3] * 4
     assert three["expected"].iloc[-1] == 2.0
     assert three[["low", "high"]].iloc[-1].tolist() == [1.0, 3.0]
+
+
+def test_tuned_is_compared_with_the_defaults_that_all_searches_share() -> None:
+    rows = [
+        ("task", "adam", number, stage, cell, loss)
+        for number in range(3)
+        for stage, cell, loss in (("tuning", "default", 1.0), ("tuning", f"{number}", 0.4), ("fresh", f"{number}", 0.5))
+    ]
+    used = pd.DataFrame(rows, columns=["setting", "optimizer", "replicate", "stage", "cell", "loss"])
+    final = used[used["stage"] == "fresh"].assign(fresh=True)
+    row = tuning.tuned_against_default(used, final).iloc[0]
+    assert row["num_searches"] == 3
+    assert math.exp(row["difference"]) == pytest.approx(0.5)
+    assert tuning.tuned_against_default(used[used["replicate"] == 0], final).empty

@@ -106,6 +106,7 @@ def _caption(table: pd.DataFrame, num_settings: int) -> str:
     return (
         f"Ratio of final {splits} losses to the baseline's with its 95 % interval, geometric mean over n = "
         f"{span(table['num_units'])} paired searches or seeds. Band: the margin below which a difference does not "
-        f"matter. Filled: better or worse, corrected for all {int(table['num_claims'].max())} claims of the page; "
-        f"blue: practically the same; grey: unresolved. Arrow: beyond the axis.{hidden}"
+        f"matter. Filled: better or worse, after correction for the page's claims (n = "
+        f"{int(table['num_claims'].max())}); blue: practically the same; grey: unresolved. Arrow: "
+        f"beyond the axis.{hidden}"
     )
