@@ -6,7 +6,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -89,26 +89,32 @@ class Calibration:
         return float(known["cost"])
 
     def _measure_pack_size(self, task: Task, trials: Sequence[Trial]) -> tuple[int, float]:
+        """Double the pack until a larger one no longer pays or fits, or there are no more trials."""
+        best_size, best_seconds = 1, _fastest(task, [trials[0].config])
+        if math.isnan(best_seconds):
+            return best_size, best_seconds
         largest = LARGEST_GPU_PACK if trials[0].config.device.startswith("cuda") else LARGEST_CPU_PACK
-        best = (1, _fastest(task, [trials[0].config]))
-        size = min(SMALLEST_PACK, len(trials))
-        while size > 1 and math.isfinite(best[1]):
+        for size in _doublings(min(SMALLEST_PACK, len(trials)), min(largest, len(trials))):
             seconds = _fastest(task, [trial.config for trial in trials[:size]])
-            if math.isnan(seconds):
+            is_better = size / seconds > GOOD_ENOUGH * best_size / best_seconds
+            if is_better:
+                best_size, best_seconds = size, seconds
+            elif math.isnan(seconds) or size >= 4 * best_size:
                 break
-            if size / seconds > GOOD_ENOUGH * best[0] / best[1]:
-                best = (size, seconds)
-            elif size >= 4 * best[0]:
-                break
-            if size >= min(largest, len(trials)):
-                break
-            size = min(2 * size, largest, len(trials))
-        return best
+        return best_size, best_seconds
 
     def _path(self, kind: str, trial: Trial) -> Path:
         machine = describe_environment(trial.config.device).model_dump(exclude={"time", "git"})
         text = repr((kind, cost_key(trial.config), trial.fingerprint, sorted(machine.items(), key=str)))
         return self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+def _doublings(first: int, last: int) -> Iterator[int]:
+    """`first`, twice as many, and so on, and `last` at the end."""
+    while first < last:
+        yield first
+        first *= 2
+    yield last
 
 
 def _fastest(task: Task, configs: Sequence[TrialConfig]) -> float:

@@ -1,4 +1,4 @@
-"""Signals as a wish that the training loop grants at its next step."""
+"""Signals as a stop request that the training loop honours at its next step."""
 
 import os
 import signal

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from bench.runs.schema import Status
 from bench.runs.trial import Trial
@@ -33,5 +32,5 @@ class CsvFile:
                 writer.writeheader()
             writer.writerows(self.rows if new else self.rows[-1:])
 
-    def finish(self, summary: Mapping[str, Any], status: Status) -> None:
+    def finish(self, summary: Mapping[str, float | str | None], status: Status) -> None:
         """The figures of the whole trial stand in its `run.json`."""

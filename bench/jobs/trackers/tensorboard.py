@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from bench.jobs.trackers.metrics import name_of
 from bench.runs.schema import Status
@@ -35,7 +34,7 @@ class TensorBoard:
             if name != "train/step":
                 self.writer.add_scalar(name, value, step)
 
-    def finish(self, summary: Mapping[str, Any], status: Status) -> None:
+    def finish(self, summary: Mapping[str, float | str | None], status: Status) -> None:
         """The figures become metrics of the hyperparameters' table."""
         figures = {f"summary/{name}": value for name, value in summary.items() if isinstance(value, int | float)}
         self.writer.add_hparams(self.hyperparameters, figures, run_name=".")

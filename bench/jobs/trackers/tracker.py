@@ -29,7 +29,7 @@ class Tracker(Protocol):
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Take values at a step, none smaller than the one before."""
 
-    def finish(self, summary: Mapping[str, Any], status: Status) -> None:
+    def finish(self, summary: Mapping[str, float | str | None], status: Status) -> None:
         """Take the figures of the whole trial, and end."""
 
 
@@ -47,7 +47,7 @@ class QuietTracker:
             if self._tracker is not None:
                 self._tracker.log(step, values)
 
-    def finish(self, summary: Mapping[str, Any], status: Status) -> None:
+    def finish(self, summary: Mapping[str, float | str | None], status: Status) -> None:
         with self._quiet():
             if self._tracker is not None:
                 self._tracker.finish(summary, status)
@@ -118,7 +118,7 @@ class Mirror:
     def finish(self, trial: Trial, run: Run) -> None:
         """End the trackers of a trial that is stored."""
         figures = {name: value for name, value in run.summary.figures.items() if value is not None}
-        summary: dict[str, Any] = {**figures, "status": run.status, "pack_size": run.pack.size}
+        summary: dict[str, float | str | None] = {**figures, "status": run.status, "pack_size": run.pack.size}
         if trial.sweep is None:
             summary["objective"] = run.summary.final_val_loss  # of a whole sweep, it stands in the sweep's own run
         if self._last_row.pop(id(trial.config), None) is not None:
@@ -131,7 +131,7 @@ class Mirror:
         for tracker in self._trackers.get(key, ()):
             tracker.log(step, values)
 
-    def _finish(self, key: int, summary: Mapping[str, Any], status: Status) -> None:
+    def _finish(self, key: int, summary: Mapping[str, float | str | None], status: Status) -> None:
         for tracker in self._trackers.pop(key, ()):
             tracker.finish(summary, status)
 

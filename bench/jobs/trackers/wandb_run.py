@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.config.schema import TrackerConfig
 from bench.jobs.trackers.metrics import group_of, name_of
@@ -57,7 +56,7 @@ class WandbRun:
         if step > self.resumed_at:
             self.run.log(dict(values), step=step)
 
-    def finish(self, summary: Mapping[str, Any], status: Status) -> None:
+    def finish(self, summary: Mapping[str, float | str | None], status: Status) -> None:
         self.run.summary.update(dict(summary))
         session().finish(self.run, 0 if status in FINISHED else 1)
 
