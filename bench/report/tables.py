@@ -11,14 +11,12 @@ from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
 from bench.analysis.intervals import MIN_UNITS
 from bench.analysis.pairs import SEARCH
-from bench.analysis.verdicts import OVERALL
 from bench.report.figures.style import format_number
 from bench.report.sentences import interval_text
 from bench.report.table import (
     MISSING,
     Format,
     Table,
-    finite,
     make_table,
     milliseconds,
     ratio,
@@ -64,42 +62,6 @@ def _failures(row: Any) -> str:
         return MISSING
     counts = f"{row.failed:g}/{row.failed_of:g} and {row.baseline_failed:g}/{row.baseline_failed_of:g}"
     return f"{counts}: {row.failure_verdict}" if row.failure_verdict else counts
-
-
-def noise_table(found: Findings) -> Table:
-    """What varies, and what the comparisons could have found."""
-    table = found.verdicts[found.verdicts["setting"] != OVERALL]
-    columns = {
-        "setting": "task", "optimizer": "optimizer", "sd_searches": "sd between searches", "sd_seeds": "between seeds",
-        "sigma_upper": "sd of a pair, at most", "num_units": "pairs", "relevant": "margin", "detectable": "detectable",
-        "units_needed": "pairs for the margin",
-    }  # fmt: skip
-    note = (
-        "Standard deviations of the logarithm of the final loss, of optimizer and baseline pooled; 0.01 is 1 %. "
-        "Between searches: of what searches would give if each were scored on endless seeds. Sd of a pair: upper limit "
-        "(80 %) over all comparisons of the task; from it, and for the corrected level, the difference that this many "
-        "pairs detect in 80 % of cases, and how many pairs would detect the margin."
-    )
-    return make_table(table, columns, title="Noise and power", note=note, formats={"detectable": finite})
-
-
-def rank_table(found: Findings) -> Table:
-    """Ranks with their intervals."""
-    frame = found.ranks.assign(
-        interval=[f"{row.rank_low} to {row.rank_high}" for row in each(found.ranks)],
-        p_best=[f"{100 * row.p_best:.0f} %" for row in each(found.ranks)],
-        units=[f"{row.num_units} {'searches' if row.unit == SEARCH else 'seeds'}" for row in each(found.ranks)],
-    )
-    columns = {
-        "setting": "task", "optimizer": "optimizer", "rank": "rank", "interval": "95 % interval", "p_best": "P(best)",
-        "units": "over", "num_failed": "failed",
-    }  # fmt: skip
-    note = (
-        "By the mean logarithm of the final loss, given success. The interval of a rank counts who is surely better "
-        "and who surely worse, by paired tests corrected among each other. P(best): share of resamples in which the "
-        "optimizer comes first."
-    )
-    return make_table(frame, columns, title="Ranks", note=note)
 
 
 def speed_table(found: Findings) -> Table:
@@ -187,80 +149,3 @@ def describe_cell(cell: dict[str, Any], keys: Iterable[str]) -> str:
     """lr=0.001 eps=1e-8, for the keys that matter."""
     named = [(key.removeprefix("optimizer."), cell[key]) for key in sorted(keys) if key in cell]
     return " ".join(f"{key}={format_number(value) if isinstance(value, float) else value}" for key, value in named)
-
-
-def sensitivity_tables(found: Findings) -> list[Table]:
-    """Flat widths, edges of grids, drift of the best lr, loss scales; those that have rows."""
-    widths = found.flat_widths.assign(
-        width=[
-            f"{'≥ ' if row.open_low or row.open_high else ''}{row.width:.2f} {row.unit}"
-            for row in each(found.flat_widths)
-        ],
-        key=[key.removeprefix("optimizer.") for key in found.flat_widths["key"]],
-    )
-    edges = found.edges.assign(key=[key.removeprefix("optimizer.") for key in found.edges["key"]])
-    drift = found.drift[found.drift["learned"].astype(bool)].groupby(["setting", "optimizer"], sort=False).agg(
-        drift=("drift", "first"), slope=("slope", "first"), low=("best_lr", "min"), high=("best_lr", "max")
-    ).reset_index()  # fmt: skip
-    who = {"setting": "task", "optimizer": "optimizer"}
-    tables = [
-        make_table(
-            widths,
-            who | {"key": "key", "best": "best value", "width": "flat width", "low": "from", "high": "to",
-                   "delta": "allowed worsening"},
-            title="Flat widths",
-            note="≥: the grid ends before the flat region does.",
-        ),
-        make_table(
-            edges,
-            who | {"key": "key", "value": "best value", "direction": "look"},
-            title="Best cells on an edge",
-            note="The true best may lie outside what was tried: widen the range there.",
-        ),
-        make_table(
-            drift,
-            who | {"drift": "drift of the best lr (decades)", "slope": "slope (lr per eps)", "low": "lowest best lr",
-                   "high": "highest best lr"},
-            title="Drift of the best lr with eps",
-            note="Over the eps at which something is learned.",
-        ),
-        make_table(
-            found.scales,
-            {"task": "task", "optimizer": "optimizer", "loss_scale": "loss scale", "num_pairs": "pairs of runs",
-             "num_identical": "bit-identical", "max_difference": "largest difference",
-             "median_change": "median change of the final loss"},
-            title="The same trial at another loss scale",
-            note="Every loss column at every evaluation is compared bit by bit with the unscaled run.",
-        ),
-    ]  # fmt: skip
-    return [table for table in tables if table.rows]
-
-
-def pool_tables(found: Findings) -> list[Table]:
-    """Noise, ranks and profile scores; those that have rows."""
-    scores = make_table(
-        found.profile_scores,
-        {"measure": "measure", "optimizer": "optimizer", "score": "score (exact)",
-         "trapezoid": "trapezoid, 100 points", "num_reached": "reached", "num_tasks": "tasks"},
-        title="Area under the performance profile",
-        note="(1/3) × the integral of ρ over 1 ≤ τ ≤ 4.",
-    )  # fmt: skip
-    tables = (rank_table(found), noise_table(found), _tuned_table(found), scores)
-    return [table for table in tables if table.rows]
-
-
-def _tuned_table(found: Findings) -> Table:
-    rows = list(each(found.tuned))
-    frame = found.tuned.assign(
-        ratio=[ratio_text(row.difference) for row in rows],
-        interval=[
-            MISSING if math.isinf(row.low) else f"{ratio_text(row.low)} to {ratio_text(row.high)}" for row in rows
-        ],
-    )
-    columns = {"setting": "task", "optimizer": "optimizer", "ratio": "loss ×", "interval": "95 % interval",
-               "num_searches": "searches"}  # fmt: skip
-    note = (
-        "Final validation loss of the chosen cell on fresh seeds over that of the optimizer's defaults, which every "
-        "search tries first; geometric mean over searches, below 1 is a gain."
-    )
-    return make_table(frame, columns, title="Tuned against default", note=note)

@@ -13,6 +13,7 @@ from bench.analysis.findings import Findings, analyse
 from bench.analysis.load import Loaded, load
 from bench.analysis.select import select
 from bench.analysis.targets import parse_target
+from bench.report.detail_tables import pool_tables, sensitivity_tables
 from bench.report.figures.convergence import draw_convergence
 from bench.report.figures.costs import draw_costs
 from bench.report.figures.diagnostics import draw_diagnostics
@@ -29,13 +30,7 @@ from bench.report.page import render_html, render_markdown
 from bench.report.sentences import lead, sentences
 from bench.report.svg import save_svg
 from bench.report.table import Table, save_csv, to_latex, to_markdown
-from bench.report.tables import (
-    cell_table,
-    pool_tables,
-    sensitivity_tables,
-    speed_table,
-    verdict_table,
-)
+from bench.report.tables import cell_table, speed_table, verdict_table
 
 logger = logging.getLogger(__name__)
 
