@@ -46,7 +46,7 @@ def tune(args: argparse.Namespace, task: str, optimizer: str) -> tuple[float, li
 def log_losses(runs: Sequence[Run]) -> list[float]:
     """Natural logarithms of the test losses."""
     losses = [run.summary.figures["final_test_loss"] for run in runs if run.status == "completed"]
-    return [math.log(max(loss, sys.float_info.tiny)) for loss in losses if loss is not None]
+    return [math.log(max(loss, sys.float_info.min)) for loss in losses if loss is not None]
 
 
 def describe_noise(logs: Sequence[float]) -> str:
