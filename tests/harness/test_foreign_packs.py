@@ -13,20 +13,24 @@ from bench.check.__main__ import make_subject
 from bench.check.packs import check_packs, check_separate_tensors
 from bench.check.subject import CheckFailed
 from bench.config.schema import OptimizerConfig
+from bench.jobs.job import run_job
 from bench.jobs.packing import group_by_structure
 from bench.jobs.plan import Plan
 from bench.jobs.proofs import Proofs
 from bench.jobs.sizing import choose_packing
 from bench.training.clock import StepClock
+from bench.training.components import TaskShelf
 from bench.training.ensemble import Ensemble
 from bench.training.interrupt import StopSignal
 from bench.training.learner import PlainLearner
 from bench.training.proof import NotPackableError, follow, prove_model, prove_optimizer
 from bench.training.record import Record
 from bench.training.train import train
+from bench.verify.replay import Replay, replay
 from tests.harness import deceitful
 from tests.harness.models import ModelTask, Partial, convolution
 
+Mapping = Callable[..., dict[str, Any]]
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
 SHAPES = {name: torch.Size(shape) for name, shape in {"a": (5, 3), "b": (5, 3), "c": (4,), "d": (3, 2, 2, 2)}.items()}
@@ -147,6 +151,14 @@ def test_a_diverged_trial_leaves_a_foreign_pack_and_clipping_and_diagnostics_are
             assert any(name.startswith("diag/") and "frac_below" in name for name in row)
             timeless = {name: value for name, value in other.items() if not name.endswith("_seconds")}
             assert {name: row[name] for name in timeless} == pytest.approx(timeless, rel=1e-11)
+
+
+def test_a_trial_of_a_foreign_pack_trains_again_to_the_same_bits(mapping: Mapping, small: Small) -> None:
+    axes = ["sweep=lr", "sweep.axes.optimizer.lr=[0.001,0.01]", "pack_size=2", "task.steps=20"]
+    composed = mapping("optimizer=nadam", *small("mlp"), *axes)
+    run_job(composed)
+    for file in Path(composed["results_dir"]).rglob("run.json"):
+        assert replay(file.parent, TaskShelf()) == Replay("bit by bit", [])
 
 
 def test_other_weights_for_evaluations_and_a_state_that_begins_late_are_packed(plan: MakePlan, small: Small) -> None:
