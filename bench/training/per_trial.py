@@ -52,11 +52,14 @@ class PerTrialNumbers(TorchFunctionMode):
             return self._one_by_one(name.removeprefix("_foreach_"), args, options)
         out = options.pop("out", None)
         args, options = self._cast(args), self._cast(options)
-        rewritten = REWRITTEN.get(name.rstrip("_"))
+        term = TERMS.get(name.rstrip("_"))
         if name in SUMS and args[0].dtype in HALVES:
             func = partial(_trial_by_trial, func)
-        if rewritten is not None:
-            result = rewritten(*args, **options)
+        if term is not None and isinstance(args[0], Tensor):
+            method = ("sub" if name.startswith("sub") else "add") + ("_" if name.endswith("_") else "")
+            result = getattr(args[0], method)(term(*args, **options))
+        elif name in ("lerp", "lerp_"):
+            result = _lerp(*args, **options)
             result = args[0].copy_(result) if name.endswith("_") else result
         else:
             result = func(*args, **options)
@@ -134,37 +137,21 @@ def _trial_by_trial(func: Callable[..., Tensor], *args: Any, **options: Any) -> 
     return result
 
 
-def _add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
-    return input + _times(input, other, alpha)
-
-
-def _sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
-    return input - _times(input, other, alpha)
-
-
-def _times(input: Any, other: Any, alpha: Any) -> Any:
+def _times(input: Tensor, other: Any, alpha: Any = 1) -> Any:
     """`alpha * other` in the precision in which it is added to `input`."""
     if isinstance(alpha, int) and alpha == 1:
         return other
     return (other.to(torch.result_type(input, other)) if isinstance(other, Tensor) else other) * alpha
 
 
-def _addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
-    return input.add(value * tensor1.to(input.dtype) * tensor2)
-
-
-def _addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
-    return input.add(value * tensor1.to(input.dtype) / tensor2)
-
-
 def _lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     return torch.lerp(input, end, weight.to(input.dtype) if isinstance(weight, Tensor) else weight)
 
 
-REWRITTEN: Mapping[str, Callable[..., Any]] = {
-    "add": _add,
-    "sub": _sub,
-    "addcmul": _addcmul,
-    "addcdiv": _addcdiv,
-    "lerp": _lerp,
+TERMS: Mapping[str, Callable[..., Any]] = {
+    "add": _times,
+    "sub": _times,
+    "addcmul": lambda input, tensor1, tensor2, value=1: _times(input, tensor1, value) * tensor2,
+    "addcdiv": lambda input, tensor1, tensor2, value=1: _times(input, tensor1, value) / tensor2,
 }
+"""What is added to, or subtracted from, the first operand."""
