@@ -49,7 +49,7 @@ def _compose_groups(args: Sequence[str]) -> DictConfig:
 
 def _better_places(key: str, value: str, config: DictConfig, args: Sequence[str]) -> Iterator[str]:
     """Overrides that may have been meant: the same last part elsewhere, a member of a group, or nearly the same."""
-    keys = [name for home in HOMES for name in _dotted_keys(config.get(home), home)]
+    keys = sorted((name for home in HOMES for name in _dotted_keys(config.get(home), home)), key=_depth)
     last = key.rpartition(".")[2]
     yield from (f"{name}={value}" for name in keys if name.rpartition(".")[2] == last)
     first, dot, rest = key.partition(".")
@@ -59,6 +59,10 @@ def _better_places(key: str, value: str, config: DictConfig, args: Sequence[str]
     if not get_close_matches(key, list(map(str, config)), n=1, cutoff=0.75):
         near = get_close_matches(last, [name.rpartition(".")[2] for name in keys], n=1, cutoff=0.75)
         yield from (f"{name}={value}" for name in keys if near and name.rpartition(".")[2] == near[0])
+
+
+def _depth(key: str) -> int:
+    return key.count(".")
 
 
 def _dotted_keys(node: Any, path: str) -> Iterator[str]:

@@ -12,13 +12,12 @@ from bench.cli.folders import GROUPS
 
 ROOT = Path(__file__).parents[2]
 Bench = Callable[..., subprocess.CompletedProcess[str]]
+pytestmark = pytest.mark.slow
 
 SHOW_PLACES = """
 import optimizers.adam, tasks.base
-from bench.cli import compose
-
-pytestmark = pytest.mark.slow
-print(compose.find_conf_dir(), optimizers.adam.__file__, tasks.base.__file__, compose.__file__, sep="\\n")
+from bench.cli import folders
+print(folders.find_conf_dir(), optimizers.adam.__file__, tasks.base.__file__, folders.__file__, sep="\\n")
 """
 
 
