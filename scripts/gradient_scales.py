@@ -26,7 +26,8 @@ HEADER = """\
 
 `python scripts/gradient_scales.py`: gradients with entries of about 1 times 2^k, float32, three steps, no decay. The
 range of k around 0 in which a rule's steps are those of k = 0: within 1 %, and bit for bit. A dash: at k = 0 alone, as
-the step grows with the gradient, or as eps has a part in every bit. The rule of a yaml's `rest` is not in its row.
+the step grows with the gradient (`mars`: up to a norm of 1), or as eps has a part in every bit. The rule of a yaml's
+`rest` is not in its row.
 
 The lower end is where eps (Adam's, say) or the underflow of a square takes over, the upper end where a square
 overflows. `madam` covers what its `scale_log2` lets it: at another scale the range is as wide and lies elsewhere. The
