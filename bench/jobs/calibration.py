@@ -104,7 +104,7 @@ class Calibration:
         return best_size, best_seconds
 
     def _path(self, kind: str, trial: Trial) -> Path:
-        machine = describe_environment(trial.config.device).model_dump(exclude={"time", "git"})
+        machine = describe_environment(trial.config.device).model_dump(exclude={"time", "git", "tf32"})
         text = repr((kind, cost_key(trial.config), trial.fingerprint, sorted(machine.items(), key=str)))
         return self.folder / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
@@ -135,6 +135,9 @@ def _step_seconds(build: Callable[[], Learner], num_steps: int, device_name: str
         if not is_out_of_memory(error):
             raise
         return []
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # for the workers, which have caches of their own
 
 
 def time_steps(learner: Learner, num_steps: int, device: torch.device) -> list[float]:

@@ -25,6 +25,7 @@ def describe_environment(device: str) -> Environment:
         device_name=torch.cuda.get_device_name(device) if cuda else _processor(),
         cuda=torch.version.cuda if cuda else None,
         num_threads=torch.get_num_threads(),
+        tf32=torch.backends.cuda.matmul.allow_tf32 if cuda else None,
         git=_git_commit(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
     )

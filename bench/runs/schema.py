@@ -56,6 +56,7 @@ class Summary(Strict):
     optimizer_share: Figure
     num_parameters: Count
     state_bytes: Count
+    peak_memory_bytes: Figure = None
     samples_per_step: Figure = None
     message: str | None
 
@@ -83,6 +84,7 @@ class Summary(Strict):
             "alone_step_seconds": record.alone_step_seconds,
             "num_parameters": record.num_parameters,
             "state_bytes": record.state_bytes,
+            "peak_memory_bytes": record.peak_memory_bytes,
             "samples_per_step": record.trial.task.options.get("batch_size"),
             "message": record.message,
         }
@@ -132,6 +134,7 @@ class Environment(Strict):
     device_name: str
     cuda: str | None
     num_threads: Count
+    tf32: bool | None = None
     git: str | None
     time: str
 

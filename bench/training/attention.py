@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+MAX_SEQUENCES = 65_535  # in one call: CUDA's limit of a grid's second and third axis
+
 
 class JoinedAttention(TorchFunctionMode):
     """While entered, `scaled_dot_product_attention` under `vmap` runs once for all trials.
@@ -49,7 +51,11 @@ class _Attention(torch.autograd.Function):
         query, key, value = (
             _lead(tensor, dim, info.batch_size).flatten(0, 1) for tensor, dim in zip(tensors, in_dims, strict=False)
         )
-        attended = F.scaled_dot_product_attention(query, key, value, is_causal=is_causal, scale=scale)
+        chunks = [
+            F.scaled_dot_product_attention(q, k, v, is_causal=is_causal, scale=scale)
+            for q, k, v in zip(*(torch.split(tensor, MAX_SEQUENCES) for tensor in (query, key, value)), strict=True)
+        ]
+        attended = chunks[0] if len(chunks) == 1 else torch.cat(chunks)
         return attended.view(info.batch_size, -1, *attended.shape[1:]), 0
 
 

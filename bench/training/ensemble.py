@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from bench.config.schema import TrialConfig
 from bench.training.attention import JoinedAttention
+from bench.training.batches import IndexStream
 from bench.training.clock import StepClock
 from bench.training.components import Task
 from bench.training.ensemble_optimizer import EnsembleOptimizer
@@ -62,13 +63,13 @@ class Ensemble:
         names = fixed[0].keys() - params[0].keys()
         self.constants = {name: torch.stack([own[name].detach() for own in fixed]) for name in sorted(names)}
         self.caller = _Caller(models[0])
-        self.generators = [make_generator(trial.seed, trial.task.name, "data") for trial in trials]
+        generators = [make_generator(trial.seed, trial.task.name, "data") for trial in trials]
+        self.indices = IndexStream(task, generators, self.trial.device)
         self.seeds = torch.tensor([trial.seed for trial in trials], device=self.trial.device)
         self.randomness = CountedRandomness()
 
     def step(self, lr_factor: float, clock: StepClock) -> Tensor:
-        index = torch.stack([self.task.sample(generator) for generator in self.generators])
-        batch = torch.vmap(lambda row: self.task.batch("train", row))(index.to(self.trial.device))
+        batch = torch.vmap(lambda row: self.task.batch("train", row))(self.indices.next())
         if self.trial.diagnostics:
             self.before = {name: param.detach().clone() for name, param in self.optimizer.params.items()}
         clock.lap("data")
@@ -124,7 +125,7 @@ class Ensemble:
         self.optimizer.keep(index)
         self.constants = {name: tensor[index] for name, tensor in self.constants.items()}
         self.seeds = self.seeds[index]
-        self.generators = [self.generators[position] for position in positions]
+        self.indices.keep(positions)
 
     def state_bytes(self) -> int:
         return self.optimizer.state_bytes()
@@ -133,7 +134,7 @@ class Ensemble:
         return {
             "optimizer": self.optimizer.state(),
             "constants": self.constants,
-            "data": [generator.get_state() for generator in self.generators],
+            "data": self.indices.state(),
         }
 
     @torch.no_grad()
@@ -141,5 +142,4 @@ class Ensemble:
         self.optimizer.restore(state["optimizer"])
         for name, tensor in self.constants.items():
             tensor.copy_(state["constants"][name])
-        for generator, own in zip(self.generators, state["data"], strict=True):
-            generator.set_state(own)
+        self.indices.restore(state["data"])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.config.schema import TrialConfig
+from bench.training.batches import IndexStream
 from bench.training.clock import StepClock
 from bench.training.components import Task
 from bench.training.probes import diagnose
@@ -60,7 +61,7 @@ class Learner(Protocol):
 
 
 def build_model(task: Task, trial: TrialConfig) -> nn.Module:
-    """The trial's model with its initial weights, in the trial's precision.
+    """The trial's model with its initial weights, in the trial's precision, to which the GPU's products are set too.
 
     Tensors that are plain attributes of its modules become buffers: they move with the model, and a pack has those of
     every trial.
@@ -75,7 +76,14 @@ def build_model(task: Task, trial: TrialConfig) -> nn.Module:
             module.register_buffer(name, value.to(trial.device), persistent=False)
     if not trainable(model):
         raise ValueError(f"task={trial.task.name}: its model has no parameter that requires a gradient")
+    set_tf32(trial.precision)
     return model.to(DTYPES[trial.precision])
+
+
+def set_tf32(precision: str) -> None:
+    """Let a GPU round the factors of float32 products to TF32 in mixed precision, and nowhere else."""
+    torch.backends.cuda.matmul.allow_tf32 = precision == "bfloat16"
+    torch.backends.cudnn.allow_tf32 = precision == "bfloat16"
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -101,7 +109,8 @@ class PlainLearner:
         self.num_parameters = sum(param.numel() for param in self.model.parameters())
         self.labels = task.param_labels(self.model)
         self.optimizer = RoutedOptimizer(trial.optimizer, self.params, self.labels)
-        self.generator = make_generator(trial.seed, trial.task.name, "data")
+        generator = make_generator(trial.seed, trial.task.name, "data")
+        self.indices = IndexStream(task, [generator], trial.device)
         self.randomness = CountedRandomness()
         self.num_steps = 0
         self.before: dict[str, Tensor] = {}
@@ -109,7 +118,7 @@ class PlainLearner:
 
     def step(self, lr_factor: float, clock: StepClock) -> Tensor:
         self.num_steps += 1
-        parts = self.task.sample(self.generator).chunk(self.trial.task.accumulate)
+        parts = self.indices.next()[0].chunk(self.trial.task.accumulate)
         batches = [self.task.batch("train", part) for part in parts]
         shares = [len(part) / sum(map(len, parts)) for part in parts]
         self.optimizer.set_lr_factor(lr_factor)
@@ -212,7 +221,7 @@ class PlainLearner:
             "params": dict(self.model.named_parameters()),
             "buffers": dict(self.model.named_buffers()),
             "optimizer": self.optimizer.state(),
-            "data": self.generator.get_state(),
+            "data": self.indices.state(),
             "global": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state(self.trial.device) if self.on_cuda else None,
         }
@@ -224,7 +233,7 @@ class PlainLearner:
             for name, tensor in tensors:
                 tensor.copy_(state[kind][name])
         self.optimizer.restore(state["optimizer"])
-        self.generator.set_state(state["data"])
+        self.indices.restore(state["data"])
         torch.set_rng_state(state["global"])
         if self.on_cuda:
             torch.cuda.set_rng_state(state["cuda"], self.trial.device)

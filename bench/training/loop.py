@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -12,7 +12,16 @@ from bench.training.checkpoint import Checkpoint, State
 from bench.training.clock import PARTS, StepClock
 from bench.training.interrupt import StopSignal
 from bench.training.learner import Learner
+from bench.training.memory import peak_memory_bytes, reset_peak_memory
 from bench.training.record import Record, Row
+
+FINITE_STEPS = "finite_steps"  # how many training losses since the last row were finite until one was not
+
+
+def _fetch(metrics: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    """Tensors [K] as lists, through one copy from the device however many there are."""
+    table = torch.stack([values.double() for values in metrics.values()]).tolist()
+    return dict(zip(metrics, table, strict=True))
 
 
 class Watcher(Protocol):
@@ -63,6 +72,7 @@ class TrainingLoop:
     def run(self) -> None:
         """Train until every trial has ended: budget spent, diverged, out of time, or asked to stop."""
         self.started = time.perf_counter()
+        reset_peak_memory(self.device)
         if not self.step:
             self._evaluate(dict.fromkeys(PARTS, math.nan))
             self._publish()
@@ -156,7 +166,9 @@ class TrainingLoop:
         self.last_row_step, self.losses, self.parts = self.step, [], dict.fromkeys(PARTS, 0.0)
         if status != "running" or any(record.status != "running" for record in self.living):
             self._evaluate_fully(status)
+        peak = peak_memory_bytes(self.device)
         for record in self.living:
+            record.peak_memory_bytes = peak
             record.status = status if record.status == "running" else record.status
         self._publish()
         self._drop_ended()
@@ -166,9 +178,12 @@ class TrainingLoop:
         metrics = dict(self.learner.evaluate("val", full=False))
         if self.diagnostics and self.step:
             metrics |= self.learner.diagnose()
-        columns = {name: values.tolist() for name, values in metrics.items()}
-        losses = torch.stack(self.losses) if self.losses else torch.full((1, len(self.living)), math.nan)
-        columns["train_loss"] = losses.double().mean(0).tolist()
+        if self.losses:
+            losses = torch.stack(self.losses)
+            metrics["train_loss"] = losses.double().mean(0)
+            metrics[FINITE_STEPS] = losses.isfinite().int().cumprod(0).sum(0)
+        columns = {"train_loss": [math.nan] * len(self.living), **_fetch(metrics)}
+        finite_steps = columns.pop(FINITE_STEPS, [])
         factor = self.schedule(max(self.step, 1))
         shared = {
             "step": float(self.step),
@@ -182,15 +197,19 @@ class TrainingLoop:
             row["lr"] = float(record.trial.optimizer.hyperparameters.get("lr", math.nan)) * factor
             record.rows.append(row)
             if self.losses:
-                self._judge(record, losses[:, position])
+                self._judge(record, int(finite_steps[position]))
 
-    def _judge(self, record: Record, losses: Tensor) -> None:
-        """Mark a trial as diverged: a non-finite loss, or one beyond `diverge_factor` times the initial one."""
+    def _judge(self, record: Record, num_finite: int) -> None:
+        """Mark a trial as diverged: a non-finite loss, or one beyond `diverge_factor` times the initial one.
+
+        Args:
+            record: the trial's, with the new row.
+            num_finite: how many training losses since the row before were finite until one was not.
+        """
         row, initial = record.rows[-1], record.rows[0]["val_loss"]
         limit = record.trial.diverge_factor * abs(initial)
-        finite = torch.isfinite(losses)
-        if not bool(finite.all()):
-            first = self.last_row_step + 1 + int((~finite).nonzero()[0])
+        if num_finite < len(self.losses):
+            first = self.last_row_step + 1 + num_finite
             record.message = f"the training loss became non-finite at step {first}"
         elif not math.isfinite(row["val_loss"]):
             record.message = f"the validation loss became non-finite by step {self.step}"
@@ -209,7 +228,7 @@ class TrainingLoop:
         The only time that the test split is read.
         """
         metrics = {**self.learner.evaluate("val", full=True), **self.learner.evaluate("test", full=True)}
-        full = {f"full_{name}": values.tolist() for name, values in metrics.items()}
+        full = {f"full_{name}": values for name, values in _fetch(metrics).items()}
         for position, record in enumerate(self.living):
             if status != "running" or record.status != "running":
                 record.rows[-1].update({name: values[position] for name, values in full.items()})

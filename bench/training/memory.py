@@ -2,12 +2,16 @@
 
 import ctypes
 import ctypes.util
+import re
 from functools import cache
 
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
 LARGEST_INT = 2**31 - 1
+OUT_OF_MEMORY = re.compile(  # of the allocator, the driver, and the libraries that allocate for themselves
+    r"DefaultCPUAllocator|_STATUS_ALLOC_FAILED|(CUDA|HIP) (error: )?out of memory|cudaErrorMemoryAllocation|bad_alloc"
+)
 
 
 @cache
@@ -28,4 +32,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory, of the device or of the machine, did not suffice."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Measure the device's peak from here on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """The most that tensors have held on the device at once since the reset; None on a CPU, which does not count."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

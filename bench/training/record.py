@@ -18,6 +18,7 @@ class Record:
         status: `running`, then one of `completed`, `diverged`, `timeout`, `failed`, `interrupted`.
         pack_size: how many trials trained together at the start.
         alone_step_seconds: what a step costs alone, measured apart, where the time of a step was shared in a pack.
+        peak_memory_bytes: the most that tensors have held on the GPU at once, with all trials of the pack.
     """
 
     trial: TrialConfig
@@ -29,6 +30,7 @@ class Record:
     alone_step_seconds: float | None = None
     num_parameters: int = 0
     state_bytes: int = 0
+    peak_memory_bytes: int | None = None
 
     def state(self) -> dict[str, Any]:
         """Everything but the trial, as plain values; `Record(trial, **state)` is the same record."""

@@ -1,5 +1,8 @@
 """One step of a trial, thrown away: what its task or its optimizer refuses is told before any training."""
 
+import sys
+from contextlib import nullcontext
+
 import torch
 
 from bench.config.schema import TrialConfig
@@ -18,8 +21,11 @@ def rehearse(task: Task, config: TrialConfig) -> None:
     Raises:
         ConfigError: an option, a parameter or a gradient that is refused.
     """
+    compiled = "torch._dynamo" in sys.modules  # whoever compiles has imported it, and one step does not pay for that
+    eagerly = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
     try:
-        PlainLearner(task, config).step(1.0, StepClock(torch.device(config.device)))
+        with eagerly:
+            PlainLearner(task, config).step(1.0, StepClock(torch.device(config.device)))
     except ConfigError:
         raise
     except Exception as error:  # the task and the optimizer may be anyone's code

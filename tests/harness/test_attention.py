@@ -30,6 +30,11 @@ def test_it_equals_every_trial_alone_with_its_gradient(options: dict[str, float]
     torch.testing.assert_close(packed_grads, grads, rtol=1e-12, atol=1e-12)
 
 
+def test_more_sequences_than_a_kernel_takes_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.training.attention.MAX_SEQUENCES", 4)  # of six
+    test_it_equals_every_trial_alone_with_its_gradient({"is_causal": True})
+
+
 def test_trials_may_share_a_key_and_a_mask_is_taken() -> None:
     query, value = make_inputs(2)
     key, mask = query[0].detach(), torch.ones(7, 7, dtype=torch.bool).tril()

@@ -1,0 +1,78 @@
+"""What would fail or be slow on a GPU, found without one: see `tests.device.simulate`."""
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+FEW = ["task.steps=2", "task.eval_every=1"]
+PACK = ["+sweep.axes.seed=[0,1,2]"]
+LARGE_PACK = ["+sweep.axes.seed=[0,1,2,3,4,5]"]
+ASKED = ["diagnostics=true", "clip_norm=1.0"]
+TASKS = {
+    "mlp": ["task=mlp", "task.width=16"],
+    "gpt_nano": ["task=gpt_nano"],
+    "quadratic": ["task=quadratic"],
+    "rosenbrock": ["task=rosenbrock"],
+}
+CASES = {  # with the most kernels that a step may launch
+    "mlp adam alone": (["mlp", "adam"], 50),
+    "mlp adam packed": (["mlp", "adam", *PACK], 105),
+    "mlp adam packed twice as large": (["mlp", "adam", *LARGE_PACK], 105),
+    "mlp adamuon alone, everything asked for": (["mlp", "adamuon", *ASKED], 210),
+    "mlp adamuon packed, everything asked for": (["mlp", "adamuon", *PACK, *ASKED], 270),
+    "mlp sgd alone, everything asked for": (["mlp", "sgd", *ASKED], 80),
+    "gpt_nano adam packed": (["gpt_nano", "adam", *PACK], 470),
+    "gpt_nano lion packed, everything asked for": (["gpt_nano", "lion", *PACK, *ASKED], 490),
+    "quadratic madam packed, everything asked for": (["quadratic", "madam", *PACK, *ASKED], 110),
+    "rosenbrock adamw packed in float64": (["rosenbrock", "adamw", *PACK, "precision=float64"], 105),
+}
+
+
+@cache
+def observed() -> dict[str, dict[str, Any]]:
+    """What every case did, all of them in one process."""
+    cases = [[*TASKS[task], *FEW, f"optimizer={name}", *rest] for (task, name, *rest), _ in CASES.values()]
+    command = [sys.executable, "-m", "tests.device.simulate", json.dumps(cases)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if "no simulated device" in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    return dict(zip(CASES, json.loads(done.stdout.splitlines()[-1]), strict=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_trial_lives_on_one_device_and_no_step_waits_for_it(case: str) -> None:
+    """It steps, evaluates, is saved, restored and thinned out; an operation on tensors of two devices would raise."""
+    found = observed()[case]
+    assert "error" not in found, found["error"]
+    assert "waits" not in found["step"], found["step"]["places"]
+    assert not found["step"].keys() & {"copies", "blocking copies"}, found["step"]["places"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_block_of_steps_costs_one_copy_that_nobody_waits_for(case: str) -> None:
+    assert observed()[case]["block"].get("copies") == 1
+    assert "blocking copies" not in observed()[case]["block"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_evaluation_waits_once_whatever_it_measures(case: str) -> None:
+    assert observed()[case]["evaluation"]["waits"] == 1, observed()[case]["evaluation"]["places"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_step_stays_within_its_budget_of_launches(case: str) -> None:
+    assert observed()[case]["step"]["launches"] <= CASES[case][1]
+
+
+def test_launches_do_not_depend_on_the_size_of_the_pack() -> None:
+    small, large = (observed()[f"mlp adam packed{size}"] for size in ("", " twice as large"))
+    assert small["step"] == large["step"]
+    assert small["evaluation"] == large["evaluation"]
