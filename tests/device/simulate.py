@@ -13,6 +13,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -128,6 +129,8 @@ def _on_device(value: Any, mode: FakeTensorMode) -> Any:
         return mode.from_tensor(value).to(DEVICE)
     if isinstance(value, dict):
         return {key: _on_device(item, mode) for key, item in value.items()}
+    if isinstance(value, partial):
+        return partial(value.func, *_on_device(value.args, mode), **_on_device(value.keywords, mode))
     return type(value)(_on_device(item, mode) for item in value) if isinstance(value, list | tuple) else value
 
 
