@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from bench.cli.folders import find_conf_dir
-from bench.config.schema import OptimizerConfig
+from bench.config.schema import parse_optimizer
 from bench.jobs.plan import Plan
 from bench.training.interrupt import StopSignal
 from bench.training.probes import diagnose
@@ -92,7 +92,7 @@ LAYOUTS = [
 @pytest.mark.parametrize("state", LAYOUTS, ids=str)
 def test_a_foreign_layout_of_the_state_leaves_the_eps_shares_out(state: dict[object, object]) -> None:
     param = nn.Parameter(torch.zeros(3))
-    config = OptimizerConfig("sgd", "torch.optim.SGD", {"lr": 0.5}, (), None, False, "", "optimizer")
+    config = parse_optimizer({"name": "sgd", "_target_": "torch.optim.SGD", "lr": 0.5})
     optimizer = RoutedOptimizer(config, {"w": param}, {"w": "vector"})
     own = optimizer.routes[0].optimizer
     own.param_groups[0] |= {"betas": (0.9, 0.99), "eps": 1e-8}
@@ -104,7 +104,7 @@ def test_a_foreign_layout_of_the_state_leaves_the_eps_shares_out(state: dict[obj
 @pytest.mark.parametrize("betas", [None, (0.9,), 0.9, (0.9, None)])
 def test_foreign_betas_leave_the_eps_shares_out(betas: object) -> None:
     param = nn.Parameter(torch.zeros(3))
-    config = OptimizerConfig("sgd", "torch.optim.SGD", {"lr": 0.5}, (), None, False, "", "optimizer")
+    config = parse_optimizer({"name": "sgd", "_target_": "torch.optim.SGD", "lr": 0.5})
     optimizer = RoutedOptimizer(config, {"w": param}, {"w": "vector"})
     own = optimizer.routes[0].optimizer
     own.param_groups[0] |= {"betas": betas, "eps": (None, 1e-3) if betas is None else 1e-8}
