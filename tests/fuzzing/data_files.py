@@ -91,7 +91,7 @@ kinds = st.sampled_from([tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarf
 @st.composite
 def archives(draw: Any) -> bytes:
     """CIFAR-10 of one image per batch, with members of other names and kinds, or damaged as a tar or as a gzip."""
-    files = {f"{FOLDER}/{name}": batches()[1] for name in (*FILES["train"], *FILES["val"])}
+    files = {f"{FOLDER}/{name}": batches()[1] for names in FILES.values() for name in names}
     extra = draw(st.lists(st.tuples(member_names, kinds, st.sampled_from([0, 1, 2**40])), max_size=2))
     hurt = draw(st.sampled_from(["nothing", "batch", "tar", "gzip"]))
     if hurt == "batch":

@@ -16,6 +16,7 @@ import pytest
 
 from bench.training.interrupt import StopSignal
 
+pytestmark = pytest.mark.slow
 Small = Callable[[str], list[str]]
 SEEDS = ["sweep=seeds", "sweep.axes.seed=[0,1,2,3]", "pack_size=2"]
 
@@ -230,7 +231,6 @@ import resource, sys
 import pyarrow.parquet, sklearn.datasets, torch._dynamo
 from bench.__main__ import main
 
-pytestmark = pytest.mark.slow
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv.pop(1)) * 2**20,) * 2)
 main()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bench.cli.folders import find_conf_dir
 from bench.jobs.plan import Plan
@@ -62,12 +63,15 @@ def test_no_target_is_met_by_the_initial_weights_or_by_sgd_with_lr_zero(
     plan: MakePlan, task: str, cifar_folder: Path
 ) -> None:
     path = [f"task.path={cifar_folder}"] if task == "cifar" else []
-    record = train_first(
-        plan(f"task={task}", *path, "optimizer=sgd", "optimizer.lr=0", "task.steps=4", "task.eval_every=2")
-    )
+    made = plan(f"task={task}", *path, "optimizer=sgd", "optimizer.lr=0", "task.steps=4", "task.eval_every=2")
+    record = train_first(made)
     assert record.status == "completed"
     assert Summary.from_record(record).steps_to_target is None
-    assert len({row["val_loss"] for row in record.rows}) == 1  # so that more steps would not reach it either
+    losses = [row["val_loss"] for row in record.rows]
+    model = made.tasks.get(record.trial.task, "cpu").build_model(torch.Generator().manual_seed(0))
+    moving = any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    # More steps would not reach it either: at most BatchNorm's running statistics, which no lr holds back, settle.
+    assert max(losses) - min(losses) <= (0.01 * losses[0] if moving else 0.0)
 
 
 @pytest.mark.slow

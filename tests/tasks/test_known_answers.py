@@ -182,7 +182,7 @@ def test_poissons_solution_has_no_residual_and_no_error(poisson: PoissonTask) ->
 
 def test_an_optimizer_solves_poissons_equation_to_one_percent(poisson: PoissonTask) -> None:
     model = build(poisson).double()
-    minimise(poisson, model, 150)
+    minimise(poisson, model, 600)
     error = poisson.evaluate(model, "val", full=True)["val_error"].item()
     assert math.sqrt(error) < 1e-2
 

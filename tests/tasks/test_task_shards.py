@@ -90,7 +90,7 @@ def test_short_files_and_folders_without_both_kinds_are_one_line(folder: Path) -
         file.unlink()
     with pytest.raises(ValueError, match=r"is no folder of shards.*\*val\*\.bin"):
         make_gpt(folder)
-    with pytest.raises(ValueError, match=r"^task\.path=None is not allowed"):
+    with pytest.raises(ValueError, match=r"^path=None: expected the path of"):
         make_gpt(folder, path=None)
 
 
