@@ -45,9 +45,10 @@ class TabularTask(TensorTask):
     """Regress the logarithm of a diamond's price, standardised, on its weight, size and grades.
 
     The 53,595 different stones of ggplot2's `diamonds` (MIT), from plotnine's data file (MIT), which is read and not
-    imported; a tenth validates and a tenth tests. arXiv 2604.15297 compares 15 optimizers over 10 seeds on this table with another scale
-    of the target (RMSE: schedule-free AdamW .1349, AdamW .1380, Muon .1396, SOAP .1428, SGD .1590), so that ratios of
-    root mean squared errors can be compared and not the errors: the loss here is a mean *squared* error.
+    imported; a tenth validates and a tenth tests. arXiv 2604.15297 compares 15 optimizers over 10 seeds on this table
+    with another scale of the target (RMSE: schedule-free AdamW .1349, AdamW .1380, Muon .1396, SOAP .1428, SGD
+    .1590), so that ratios of root mean squared errors can be compared and not the errors: the loss here is a mean
+    *squared* error.
 
     Args:
         width: Units in each hidden layer.
