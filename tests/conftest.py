@@ -11,6 +11,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # fastest for tiny models, here and in the 
 
 
 @pytest.fixture(autouse=True)
+def import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line adds the working folder to it; the next test's workers would look for our packages there."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.fixture(autouse=True)
 def only_slow_tests_start_python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """`pytest -m "not slow"` stays quick: a Python of its own costs a test seconds."""
     if request.node.get_closest_marker("slow"):

@@ -31,7 +31,7 @@ def test_a_trial_is_the_same_run_from_python_and_from_the_shell(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    overrides = [*small("mlp"), "task.steps=10", "sweep=seeds", "tracker=none"]
+    overrides = [*small("mlp"), "task.steps=10", "sweep=seeds", "pack_size=5", "tracker=none"]
     monkeypatch.setattr(sys, "argv", ["bench", *overrides, "results_dir=shell"])
     main()
     plan = bench.plan(*overrides, "results_dir=python")
