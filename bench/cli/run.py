@@ -27,7 +27,9 @@ def run_composed(config: DictConfig) -> float:
 
     try:
         return run_job(resolve(config))
-    except (ConfigError, StoreError, OmegaConfBaseException) as error:  # exits here: Hydra would add a line of its own
+    except StoreError as error:  # exits here, as below: Hydra would add a line of its own
+        raise SystemExit(_tell(str(error), 2)) from error
+    except (ConfigError, OmegaConfBaseException) as error:
         raise SystemExit(_tell(explain(error, sys.argv[1:]), 2)) from error
 
 
