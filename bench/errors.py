@@ -1,5 +1,6 @@
 """The errors that a user reads as one line."""
 
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -60,6 +61,12 @@ class StoreError(Exception):
 
 class JobFailedError(Exception):
     """A trial failed by a fault of the code. Its text is one line for the user."""
+
+
+def tell_error(text: str, code: int) -> int:
+    """Print a mistake or a failure as the one line that the user sees on stderr, and return the exit code."""
+    print(f"error: {one_line(text)}", file=sys.stderr)
+    return code
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -5,20 +5,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from bench.check.subject import Subject
 from bench.check.suite import FAIL, NOT_APPLICABLE, PASS, Finding, make_table, run_checks
 from bench.cli.arguments import admit_own_files
 from bench.cli.compose import compose, resolve
-from bench.cli.explain import check_choices, explain, failed_to_compose
+from bench.cli.explain import check_choices, explain, is_mistake
 from bench.cli.folders import own_dirs
 from bench.config.plain import check_plain
 from bench.config.schema import MAX_TRIAL_VALUES, OptimizerConfig, parse_optimizer, parse_trial, split_mapping
-from bench.errors import ConfigError, one_line
+from bench.errors import tell_error
 from bench.training.components import load_task
 from bench.training.learner import build_model, trainable
 from bench.training.proof import NotPackableError, prove_model
@@ -78,10 +76,9 @@ def main(args: Sequence[str]) -> int:
         shapes, of_task = examine_task(overrides["task"], own_dirs(args)) if overrides["task"] else ({}, None)
         subject = make_subject(config, shapes)
     except Exception as error:
-        if not (isinstance(error, ConfigError | HydraException | OmegaConfBaseException) or failed_to_compose(error)):
+        if not is_mistake(error):
             raise
-        print(f"error: {one_line(explain(error, args))}", file=sys.stderr)
-        return 2
+        return tell_error(explain(error, args), 2)
     findings = run_checks(subject) + ([of_task] if of_task else [])
     Console().print(make_table(config.name, findings), highlight=False)
     return 1 if any(finding.status == FAIL for finding in findings) else 0

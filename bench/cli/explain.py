@@ -13,7 +13,7 @@ from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryV
 from bench.cli.folders import GROUPS, config_dirs
 from bench.cli.help import group_members
 from bench.cli.hints import explain_missing_key
-from bench.errors import ConfigError, did_you_mean, shorten
+from bench.errors import ConfigError, StoreError, did_you_mean, shorten
 
 NOT_THERE = re.compile(r"Could not override '([^']+)'")
 AMBIGUOUS = re.compile(r"Ambiguous value for argument '(.+?)'$", re.MULTILINE)
@@ -39,9 +39,15 @@ def failed_to_compose(error: Exception) -> bool:
     return any(frame.f_code.co_name == "load_configuration" for frame, _ in walk_tb(error.__traceback__))
 
 
+def is_mistake(error: Exception) -> bool:
+    """Whether the user can mend it, on the command line, in a yaml file or on the disk: `explain` says how."""
+    known = ConfigError | StoreError | HydraException | OmegaConfBaseException
+    return isinstance(error, known) or failed_to_compose(error)
+
+
 def explain(error: Exception, args: Sequence[str]) -> str:
-    """One line for a mistake in the overrides `args` or in a yaml file."""
-    if isinstance(error, ConfigError):
+    """One line for a mistake in the overrides `args` or in a yaml file, or for a folder that cannot be used."""
+    if isinstance(error, ConfigError | StoreError):
         return str(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         return _explain_missing_member(str(error.missing_cfg_file), error.options, args)

@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.cli.arguments import admit_own_files, options_first
 from bench.cli.compose import resolve
-from bench.cli.explain import check_choices, explain, failed_to_compose
+from bench.cli.explain import check_choices, explain, is_mistake
 from bench.cli.folders import find_conf_dir
 from bench.cli.help import COMMANDS
-from bench.errors import ConfigError, JobFailedError, StoreError, one_line
+from bench.errors import ConfigError, JobFailedError, StoreError, tell_error
 
 
 @hydra.main(version_base="1.3", config_path=str(find_conf_dir()), config_name="config")
@@ -27,10 +26,8 @@ def run_composed(config: DictConfig) -> float:
 
     try:
         return run_job(resolve(config))
-    except StoreError as error:  # exits here, as below: Hydra would add a line of its own
-        raise SystemExit(_tell(str(error), 2)) from error
-    except (ConfigError, OmegaConfBaseException) as error:
-        raise SystemExit(_tell(explain(error, sys.argv[1:]), 2)) from error
+    except (ConfigError, StoreError, OmegaConfBaseException) as error:  # exits here: Hydra would add a line of its own
+        raise SystemExit(tell_error(explain(error, sys.argv[1:]), 2)) from error
 
 
 def run_command(args: Sequence[str]) -> int:
@@ -45,22 +42,15 @@ def run_command(args: Sequence[str]) -> int:
         check_choices(args)
         sys.argv[1:] = options_first(args)
         run_composed()
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        return _tell(explain(error, args), 2)
     except JobFailedError as error:
-        return _tell(str(error), 1)
+        return tell_error(str(error), 1)
     except KeyboardInterrupt:
-        return _tell("stopped at once", 130)
+        return tell_error("stopped at once", 130)
     except Exception as error:
-        if failed_to_compose(error):
-            return _tell(explain(error, args), 2)
+        if is_mistake(error):
+            return tell_error(explain(error, args), 2)
         if type(error).__module__.partition(".")[0] != "submitit":
             raise
         line = str(error).rstrip().splitlines()[-1]  # what the job itself has told on its stderr
-        return _tell(line.removeprefix("error: "), 2 if line.startswith("error: ") else 1)
+        return tell_error(line.removeprefix("error: "), 2 if line.startswith("error: ") else 1)
     return 0
-
-
-def _tell(text: str, code: int) -> int:
-    print(f"error: {one_line(text)}", file=sys.stderr)
-    return code

@@ -6,13 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from bench.cli.arguments import admit_own_files, check_words
-from bench.cli.explain import check_choices, explain, failed_to_compose
-from bench.errors import ConfigError, JobFailedError, StoreError, one_line
+from bench.cli.explain import check_choices, explain, is_mistake
+from bench.errors import JobFailedError, tell_error
 
 USAGE = """\
 usage: python -m bench.judge optimizer=NAME [baseline=adamw] [task=NAME,NAME] [suite=core] [minutes=20] [KEY=VALUE ...]
@@ -45,16 +43,14 @@ def main(args: Sequence[str]) -> int:
         check_words(args, ("--self", "--schema"))
         check_choices(args)
         return _judge(args)
-    except (ConfigError, StoreError) as error:
-        return _tell(str(error), 2)
     except JobFailedError as error:
-        return _tell(str(error), 1)
+        return tell_error(str(error), 1)
     except KeyboardInterrupt:
-        return _tell("stopped at once", 130)
+        return tell_error("stopped at once", 130)
     except Exception as error:
-        if not (isinstance(error, HydraException | OmegaConfBaseException) or failed_to_compose(error)):
+        if not is_mistake(error):
             raise
-        return _tell(explain(error, args), 2)
+        return tell_error(explain(error, args), 2)
 
 
 def _print_schema() -> int:
@@ -87,11 +83,6 @@ def _judge(args: Sequence[str]) -> int:
         )
         print(f"report: {report}")
     return 0
-
-
-def _tell(text: str, code: int) -> int:
-    print(f"error: {one_line(text)}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

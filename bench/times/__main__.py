@@ -6,14 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from bench.cli.arguments import admit_own_files, check_words
-from bench.cli.explain import check_choices, explain, failed_to_compose
+from bench.cli.explain import check_choices, explain, is_mistake
 from bench.cli.folders import own_dirs
-from bench.errors import ConfigError, StoreError, one_line
+from bench.errors import ConfigError, tell_error
 
 log = logging.getLogger(__name__)
 NUM_ROUNDS = 20
@@ -37,12 +35,10 @@ def main(args: Sequence[str]) -> int:
         check_words(args)
         check_choices([arg for arg in args if not arg.startswith("optimizer=")])
         _measure(args)
-    except (ConfigError, StoreError) as error:
-        return _tell(str(error))
     except Exception as error:
-        if not (isinstance(error, HydraException | OmegaConfBaseException) or failed_to_compose(error)):
+        if not is_mistake(error):
             raise
-        return _tell(explain(error, args))
+        return tell_error(explain(error, args), 2)
     return 0
 
 
@@ -84,11 +80,6 @@ def _parse_rounds(text: str) -> int:
 def _warn_of_load() -> None:
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
         log.warning("%.1f processes run on this machine: times are noisier, ratios hold", os.getloadavg()[0])
-
-
-def _tell(text: str) -> int:
-    print(f"error: {one_line(text)}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.errors import tell_error
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints what is found; returns the exit code: 0, 1 after a fault or a difference, 2 after a mistake."""
@@ -22,11 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return 0 if verify(options.paths, options.replay, options.seed) else 1
     except (UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return tell_error(str(error), 2)
     except KeyboardInterrupt:
-        print("error: stopped at once", file=sys.stderr)
-        return 130
+        return tell_error("stopped at once", 130)
 
 
 if __name__ == "__main__":
