@@ -33,19 +33,10 @@ def run_job(mapping: Mapping[str, Any]) -> float:
     """
     plan = make_plan(mapping)
     if plan.session.dry_run:
-        print_whole_plan(plan)
+        for stage in plan.stages():
+            print_plan(stage)
         return math.nan
     return objective_of(train_plan(plan, tell=True))
-
-
-def print_whole_plan(plan: Plan) -> None:
-    """Every stage, with what is stored of it already."""
-    stage: Plan | None = plan
-    runs: list[Run] = []
-    while stage is not None:
-        print_plan(stage)
-        runs += stage.finished.values()
-        stage = stage.follow(runs)
 
 
 def train_plan(plan: Plan, *, tell: bool) -> list[Run]:

@@ -79,6 +79,15 @@ class Plan:
                 return _make_stage(replace(self, stage=stage, is_known=is_known), cells)
         return None
 
+    def stages(self) -> Iterator["Plan"]:
+        """This stage and those after it, as far as what is stored tells their cells."""
+        stage: Plan | None = self
+        runs: list[Run] = []
+        while stage is not None:
+            yield stage
+            runs += stage.finished.values()
+            stage = stage.follow(runs)
+
     def _stand_ins(self) -> dict[int, list[Cell]]:
         """The cells of each replicate in the order in which they are asked for."""
         cells: dict[int, dict[str, Cell]] = {}

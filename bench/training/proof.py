@@ -24,7 +24,7 @@ from bench.training.components import Task
 from bench.training.ensemble import Ensemble
 from bench.training.ensemble_optimizer import EnsembleOptimizer
 from bench.training.hidden_state import HiddenState, find_private_number
-from bench.training.learner import PlainLearner
+from bench.training.learner import PlainLearner, Tensors
 from bench.training.memory import is_out_of_memory
 from bench.training.routing import RoutedOptimizer
 
@@ -33,7 +33,6 @@ NUM_MODEL_STEPS = 3
 TOLERANCE = 1e-9  # of the largest movement, or the largest value
 ROUNDING = 1e-14  # of the largest value
 Shapes = Mapping[str, torch.Size]
-Tensors = Mapping[str, Tensor]
 Item = TypeVar("Item")
 SAID_BY_VMAP = {
     ".item()": "reads the value of a tensor (.item())",
