@@ -1,6 +1,7 @@
 """How small a difference the units at hand can show, and how many would resolve the margin that matters."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -55,23 +56,19 @@ def _detectable_in_sigmas(num_pairs: int, alpha: float) -> float:
     return float(optimize.brentq(lambda d: paired_power(d, 1.0, num_pairs, alpha) - POWER, 0.0, high))
 
 
-def units_needed(margin: float, sigma: float, alpha: float = ALPHA) -> float:
-    """The fewest pairs that find a difference as large as the margin with a chance of `POWER`.
+def units_needed(difference: float, sigma: float, alpha: float = ALPHA, most: int = MAX_UNITS) -> float:
+    """The fewest pairs that find a difference with a chance of `POWER`.
 
     Returns:
-        A whole number; inf beyond `MAX_UNITS`, NaN where the margin or sigma is not known.
+        A whole number; inf beyond `most`, NaN where the difference or sigma is not known.
     """
-    if not (math.isfinite(margin) and math.isfinite(sigma)):
+    if not (math.isfinite(difference) and math.isfinite(sigma)):
         return math.nan
-    if sigma == 0.0 or paired_power(margin, sigma, MIN_UNITS, alpha) >= POWER:
+    if sigma == 0.0:
         return MIN_UNITS
-    if paired_power(margin, sigma, MAX_UNITS, alpha) < POWER:
-        return math.inf
-    low, high = MIN_UNITS, MAX_UNITS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if paired_power(margin, sigma, middle, alpha) >= POWER else (middle, high)
-    return high
+    sizes = range(MIN_UNITS, most + 1)
+    position = bisect_left(sizes, POWER, key=lambda size: paired_power(difference, sigma, size, alpha))
+    return sizes[position] if position < len(sizes) else math.inf
 
 
 def pooled_sigma(differences: Sequence[Array]) -> float:
@@ -91,5 +88,9 @@ def pooled_sigma(differences: Sequence[Array]) -> float:
     if not degrees:
         return math.nan
     variance = sum(values.var(ddof=1) * (len(values) - 1) for values in usable) / degrees
-    effective = degrees / (1 + (len(usable) - 1) / 4)
-    return math.sqrt(variance * effective / stats.chi2.ppf(1 - UPPER_LEVEL, effective))
+    return upper_sigma(math.sqrt(variance), degrees / (1 + (len(usable) - 1) / 4))
+
+
+def upper_sigma(sigma: float, degrees: float) -> float:
+    """The limit at `UPPER_LEVEL` of a standard deviation that was estimated with so many degrees of freedom."""
+    return sigma * math.sqrt(degrees / stats.chi2.ppf(1 - UPPER_LEVEL, degrees))

@@ -8,17 +8,15 @@ and all of these together are 1, however many there will be.
 """
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from bench.analysis.failures import failure_p_value
-from bench.analysis.intervals import ALPHA, MIN_UNITS, mean_interval
-from bench.analysis.power import POWER, paired_power
+from bench.analysis.intervals import ALPHA, mean_interval
+from bench.analysis.power import units_needed, upper_sigma
 
 LOOKS = (3, 5, 8, 12)  # searches of each arm
 LOSS_SHARE = 0.8  # of a look's level is for the losses, the rest for failures
@@ -140,10 +138,5 @@ def searches_needed(look: Look, margin: float, level: float) -> float:
     """
     if math.isnan(look.sigma):
         return math.nan
-    degrees = look.num_pairs - 1
-    sigma = look.sigma * math.sqrt(degrees / stats.chi2.ppf(1 - POWER, degrees))
-    if sigma == 0:
-        return MIN_UNITS
-    sizes = range(MIN_UNITS, MAX_SEARCHES + 1)
-    position = bisect_left(sizes, POWER, key=lambda size: paired_power(2 * margin, sigma, size, LOSS_SHARE * level))
-    return sizes[position] if position < len(sizes) else math.inf
+    sigma = upper_sigma(look.sigma, look.num_pairs - 1)
+    return units_needed(2 * margin, sigma, LOSS_SHARE * level, MAX_SEARCHES)

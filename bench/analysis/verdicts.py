@@ -15,9 +15,9 @@ from bench.analysis.bootstrap import Array
 from bench.analysis.failures import failure_interval, failure_p_value, smallest_p_value
 from bench.analysis.frames import groups
 from bench.analysis.intervals import ALPHA, MIN_UNITS, holm, mean_interval
-from bench.analysis.pairs import SEARCH, Arms, deviations, pair_arms
+from bench.analysis.pairs import Arms, deviations, pair_arms
 from bench.analysis.power import detectable_difference, pooled_sigma, units_needed
-from bench.analysis.sequential import BETTER, FAILS_LESS, FAILS_MORE, SAME, UNRESOLVED, WORSE
+from bench.analysis.sequential import BETTER, FAILS_LESS, FAILS_MORE, UNRESOLVED, WORSE, classify
 
 PREFERRED_BASELINES = ("adamw", "adam", "sgd")
 OVERALL = "all tasks"
@@ -191,12 +191,8 @@ def loss_verdict(row: Any) -> str:
         return ALL_FAILED
     if row["num_units"] < MIN_UNITS:
         return TOO_FEW
-    margin = 0.0 if math.isnan(row["relevant"]) else row["relevant"]
-    if -margin <= row["low"] and row["high"] <= margin:
-        return SAME
-    if row["p_holm"] > ALPHA or row["low"] <= 0 <= row["high"]:
-        return UNRESOLVED
-    return BETTER if row["difference"] < 0 else WORSE
+    word = classify(row["low"], row["high"], 0.0 if math.isnan(row["relevant"]) else row["relevant"])
+    return UNRESOLVED if word in (BETTER, WORSE) and row["p_holm"] > ALPHA else word
 
 
 def _failure_verdict(row: pd.Series) -> str:
@@ -214,8 +210,3 @@ def _judge_overall(table: pd.DataFrame, counted: list[str]) -> pd.DataFrame:
         if {BETTER, WORSE} <= set(own["verdict"]) or (own["failure_verdict"] == FAILS_MORE).any():
             table.loc[index, "verdict"] = DISAGREE
     return table
-
-
-def is_procedure(row: Any) -> bool:
-    """Whether a comparison speaks of optimizers, each tuned by several searches, and not of two settings."""
-    return bool(row.unit == SEARCH)

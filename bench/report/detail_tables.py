@@ -4,7 +4,7 @@ import math
 
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
-from bench.analysis.pairs import SEARCH
+from bench.analysis.pairs import plural
 from bench.analysis.verdicts import OVERALL
 from bench.report.table import (
     MISSING,
@@ -80,7 +80,7 @@ def rank_table(found: Findings) -> Table:
     frame = found.ranks.assign(
         interval=[f"{row.rank_low} to {row.rank_high}" for row in each(found.ranks)],
         p_best=[f"{100 * row.p_best:.0f} %" for row in each(found.ranks)],
-        units=[f"{row.num_units} {'searches' if row.unit == SEARCH else 'seeds'}" for row in each(found.ranks)],
+        units=[f"{row.num_units} {plural(row.unit)}" for row in each(found.ranks)],
     )
     columns = {
         "setting": "task", "optimizer": "optimizer", "rank": "rank", "interval": "95 % interval", "p_best": "P(best)",

@@ -11,7 +11,7 @@ from bench.analysis.epsilon import DEFAULT_EPS, EPS
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
 from bench.analysis.intervals import ALPHA, MIN_UNITS
-from bench.analysis.pairs import SEARCH
+from bench.analysis.pairs import SEARCH, plural
 from bench.analysis.power import MAX_UNITS
 from bench.analysis.sequential import BETTER, FAILS_LESS, FAILS_MORE, SAME, UNRESOLVED, WORSE
 from bench.analysis.verdicts import ALL_FAILED, DISAGREE, OVERALL, TOO_FEW
@@ -96,16 +96,15 @@ def headline(row: Any) -> str:
 
 def details(row: Any) -> str:
     """The figures behind `headline`."""
-    unit = "searches" if row.unit == SEARCH else "seeds"
+    unit = plural(row.unit)
     if row.verdict == ALL_FAILED:
         return f"on every one of {row.failed_of:g} and {row.baseline_failed_of:g} {unit}."
     if row.num_units == 0:
         return f"they have no {unit} in common on which both succeeded."
     if row.verdict == DISAGREE:
         return "better on some and worse, or failing more often, on others; there is no word for all of them."
-    count = f"{row.num_units:g} paired {'fresh ' if row.fresh and row.unit != SEARCH else ''}{unit}"
-    if row.num_units == 1:
-        count = count[:-2] if row.unit == SEARCH else count[:-1]
+    named = row.unit if row.num_units == 1 else unit
+    count = f"{row.num_units:g} paired {'fresh ' if row.fresh and row.unit != SEARCH else ''}{named}"
     effect = effect_text(row)
     if row.verdict == TOO_FEW:
         return f"{effect} on {count}, and fewer than {MIN_UNITS} carry no interval."
@@ -140,7 +139,7 @@ def _outlook(row: Any) -> str:
     text = ""
     if not row.low <= 0 <= row.high:
         text += f" Corrected for {row.num_claims:g} claims, p is {row.p_holm:.2g}, above {ALPHA:g}."
-    unit = "searches" if row.unit == SEARCH else "seeds"
+    unit = plural(row.unit)
     if math.isfinite(row.detectable) and row.scale == "log":
         text += f" This many detect a loss × {ratio_text(-row.detectable)} in 80 % of cases"
         if not math.isnan(row.units_needed):
@@ -152,7 +151,7 @@ def _outlook(row: Any) -> str:
 
 def failure_sentence(row: Any) -> Sentence:
     """How often both sides failed, with exact intervals."""
-    unit = "searches" if row.unit == SEARCH else "seeds"
+    unit = plural(row.unit)
 
     def rate(failed: float, units: float, low: float, high: float) -> str:
         return f"{failed:g} of {units:g} {unit} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
@@ -220,7 +219,7 @@ def speed_sentences(table: pd.DataFrame, targets: pd.DataFrame) -> list[Sentence
         arrived, other = row.missed_of - row.missed, row.baseline_missed_of - row.baseline_missed
         if not arrived and not other:
             continue
-        goal, unit = goals[row.setting], "searches" if row.unit == SEARCH else "seeds"
+        goal, unit = goals[row.setting], plural(row.unit)
         what = f"to {goal.metric} {'≤' if goal.mode == 'min' else '≥'} {format_number(goal.value)}"
         who = f"{row.setting}: {row.optimizer}"
         counts = f"{arrived:g} of {row.missed_of:g} against {other:g} of {row.baseline_missed_of:g} {unit} arrive"
