@@ -26,7 +26,8 @@ class SweepConfig(Section):
         optional: axes that fall away where the optimizer does not have the key.
         exclude: mappings of key to values; a cell that matches all keys of one of them is dropped.
         fresh_seeds: seeds on which the best cell of each search, or of the grid, is trained again.
-        grow: whether axes of numbers are extended until the best cell sits on no edge.
+        grow: whether axes of numbers are extended until the best cell sits on no edge; the name of an axis extends
+            that one, for each combination of the others by itself.
     """
 
     name: Name
@@ -35,7 +36,7 @@ class SweepConfig(Section):
     exclude: Annotated[list[dict[str, Any]], allowed("a list of mappings from axes to values")]
     search: SearchConfig | None
     fresh_seeds: Annotated[list[Seed], allowed(f"a list of whole numbers from 0 to {MAX_SEED:,}")]
-    grow: bool = False
+    grow: Annotated[bool | str, allowed("true, false or the name of an axis")] = False
 
     @property
     def num_replicates(self) -> int:
@@ -63,8 +64,13 @@ def parse_sweep(mapping: Any, seed: int = 0) -> SweepConfig:
         raise ConfigError("sweep.optional", sorted(sweep.optional), f"expected a list of axes: {names}")
     if not all(set(rule) <= set(sweep.axes) for rule in sweep.exclude):
         raise ConfigError("sweep.exclude", sweep.exclude, "expected a list of mappings from axes to values")
+    if isinstance(sweep.grow, str) and sweep.grow not in sweep.axes:
+        names = ", ".join(sweep.axes) or "there are none"
+        raise ConfigError("sweep.grow", sweep.grow, f"expected true, false or the name of an axis: {names}")
     if sweep.grow and sweep.search:
-        raise ConfigError("sweep.grow", True, "a grid grows, a search does not: widen optimizer.search_space instead")
+        raise ConfigError(
+            "sweep.grow", sweep.grow, "a grid grows, a search does not: widen optimizer.search_space instead"
+        )
     _check_seeds(sweep)
     return sweep
 

@@ -130,24 +130,52 @@ def _expand(plan: Plan) -> Iterator[tuple[int, Cell]]:
 
 
 def open_edges(plan: Plan, runs: Sequence[Run]) -> dict[str, Any]:
-    """By axis on whose edge the best cell sits the value that would lie beyond it, where that is legal."""
+    """By key on whose edge the best cell sits the value that would lie beyond it, where that is legal."""
     objective, best = rank_cells(runs)[0]
     if not math.isfinite(objective):
         return {}
-    beyond = beyond_edges(plan.sweep.axes, best[0].cell)
-    return {key: value for key, value in beyond if _is_legal(plan, {**best[0].cell, key: value})}
+    cell = best[0].cell
+    tried = {key: list(dict.fromkeys(run.cell[key] for run in runs if key in run.cell)) for key in cell}
+    return {key: value for key, value in beyond_edges(tried, cell) if _is_legal(plan, {**cell, key: value})}
 
 
 def _grow(plan: Plan, runs: Sequence[Run]) -> Plan | None:
-    """The plan of what one more value beyond each edge adds, None where the best cell sits on no edge that can move."""
-    if not plan.sweep.grow or len(plan.growth) == MAX_GROWTH or not (added := open_edges(plan, runs)):
+    """The plan of what lies beyond the edges that best cells sit on, None where there is nothing to add."""
+    if not plan.sweep.grow or len(plan.growth) == MAX_GROWTH:
+        return None
+    grow = _grow_one if isinstance(plan.sweep.grow, str) else _grow_all
+    return grow(plan, runs)
+
+
+def _grow_all(plan: Plan, runs: Sequence[Run]) -> Plan | None:
+    """One more value beyond each edge that the best cell sits on, at all values of the other axes."""
+    if not (added := open_edges(plan, runs)):
         return None
     axes = {key: [*values, added[key]] if key in added else values for key, values in plan.sweep.axes.items()}
     best = rank_cells(runs)[0][1][0].cell
     reason = ", ".join(f"{key}={value:g}, as the best sits at {best[key]:g}" for key, value in added.items())
-    grown = replace(plan, sweep=plan.sweep.model_copy(update={"axes": axes}), growth=(*plan.growth, reason))
+    grown = replace(plan, sweep=plan.sweep.model_copy(update={"axes": axes}))
+    return _add_cells(grown, list(_expand(grown)), runs, reason)
+
+
+def _grow_one(plan: Plan, runs: Sequence[Run]) -> Plan | None:
+    """One more value of one axis at those values of the others at which the best one sits on its edge."""
+    key = str(plan.sweep.grow)
+    rows: dict[str, list[Run]] = {}
+    for run in runs:
+        rows.setdefault(repr({name: value for name, value in run.cell.items() if name != key}), []).append(run)
+    beyond = {row: open_edges(plan, members).get(key) for row, members in rows.items()}
+    cells = [{**rows[row][0].cell, key: value} for row, value in beyond.items() if value is not None]
+    reason = f"{key}, as the best sits on its edge at {len(cells)} of {len(rows)} values of the other axes"
+    seeds = [{"seed": seed} if seed is not None else {} for seed in plan.sweep.axes.get("seed", [None])]
+    return (
+        _add_cells(plan, [(0, {**cell, **seed}) for cell in cells for seed in seeds], runs, reason) if cells else None
+    )
+
+
+def _add_cells(plan: Plan, cells: Sequence[tuple[int, Cell]], runs: Sequence[Run], reason: str) -> Plan:
     stored = {run.run_id for run in runs}
-    stage = _make_stage(grown, list(_expand(grown)))
+    stage = _make_stage(replace(plan, growth=(*plan.growth, reason)), cells)
     return replace(stage, trials=[trial for trial in stage.trials if trial.run_id not in stored])
 
 

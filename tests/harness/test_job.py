@@ -155,6 +155,32 @@ def test_a_grid_grows_until_its_best_cell_is_interior_and_never_over_a_legal_bou
     assert len(stored(Path(composed["results_dir"]))) == len(runs)
 
 
+def test_one_axis_grows_for_each_combination_of_the_others_by_itself(
+    mapping: Mapping, small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    axes = ["sweep.axes.optimizer.lr=[1e-2,1e-1]", "sweep.axes.optimizer.eps=[1e-8,1.0]", "+sweep.axes.seed=[0,1]"]
+    grow = "sweep.grow=optimizer.lr"
+    composed = mapping(
+        *small("quadratic"), "task.steps=30", "optimizer=adam", "sweep=lr_eps", *axes, grow, "pack_size=8"
+    )
+    run_job(composed)
+    runs = list(stored(Path(composed["results_dir"])).values())
+    tried = []
+    for eps in (1e-8, 1.0):
+        row = [run for run in runs if run["sweep"]["cell"]["optimizer.eps"] == eps]
+        losses: dict[float, list[float]] = {}
+        for run in row:
+            losses.setdefault(run["sweep"]["cell"]["optimizer.lr"], []).append(run["summary"]["final_val_loss"])
+        assert all(len(values) == 2 for values in losses.values())
+        best = min(losses, key=lambda lr: fmean(losses[lr]))
+        assert min(losses) < best < max(losses)
+        tried.append(set(losses))
+    assert tried[0] != tried[1]  # a large eps wants a larger lr, and nothing else is trained there
+    assert "the grid grows: optimizer.lr, as the best sits on its edge at" in capsys.readouterr().out
+    run_job(composed)
+    assert len(stored(Path(composed["results_dir"]))) == len(runs)
+
+
 def test_replicates_share_packs(plan: MakePlan, small: Small) -> None:
     search = ["sweep=search", "sweep.search.num_trials=4", "sweep.search.replicates=3", "pack_size=16"]
     (pack,) = plan(*small("mlp"), *search).packing.packs

@@ -219,3 +219,8 @@ def test_an_axis_goes_on_beyond_the_edge_that_the_best_sits_on(values: list[Any]
 def test_a_search_does_not_grow() -> None:
     with pytest.raises(ConfigError, match="a grid grows, a search does not"):
         sweep({"seed": [0]}, search=search(4), grow=True)
+
+
+def test_only_an_axis_grows() -> None:
+    with pytest.raises(ConfigError, match=r"expected true, false or the name of an axis: seed"):
+        sweep({"seed": [0]}, grow="optimizer.lr")
