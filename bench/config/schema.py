@@ -111,6 +111,13 @@ class Target(Section):
         return value <= self.value if self.mode == "min" else value >= self.value
 
 
+class Spike(Section):
+    """A single bad batch: the gradient of one training step, 1-based, is `factor` times what it would be."""
+
+    step: Steps
+    factor: Positive
+
+
 class TaskConfig(OpenSection):
     """A task class with its own options, and the budget and target that the harness holds it to.
 
@@ -122,6 +129,7 @@ class TaskConfig(OpenSection):
         variant: The number of a held-out workload, drawn from `variants`; 0 is the task itself.
         variants: Values of the task's own options from which `variant` draws.
         accumulate: Parts of a batch that go through the model one after the other, to save memory.
+        spike: A step whose gradient is multiplied, to see how an optimizer recovers; reported losses do not know it.
     """
 
     name: Name
@@ -136,11 +144,22 @@ class TaskConfig(OpenSection):
         None
     )
     accumulate: Annotated[int, Field(ge=1, le=65_536), allowed("a whole number from 1 to 65,536")] = 1
+    spike: Spike | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _draw_variant(cls, mapping: Any) -> Any:
         return draw_variant(mapping) if isinstance(mapping, Mapping) else mapping
+
+    @model_validator(mode="after")
+    def _check_spike(self) -> Self:
+        if self.spike is not None and self.spike.step > self.steps:
+            raise ConfigError("task.spike.step", self.spike.step, f"expected a step of the training's {self.steps:,}")
+        return self
+
+    def gradient_scale(self, step: int) -> float:
+        """By what the loss of a step, 1-based, is multiplied before its backward pass."""
+        return self.loss_scale * (self.spike.factor if self.spike is not None and step == self.spike.step else 1.0)
 
 
 class ScheduleConfig(OpenSection):

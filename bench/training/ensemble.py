@@ -76,12 +76,12 @@ class Ensemble:
         step = self.optimizer.num_steps + 1
         losses: Tensor = self._call(self.task.loss, batch, step)
         clock.lap("forward")
-        scale = self.trial.task.loss_scale
+        scale = self.trial.task.gradient_scale(step)
         with self.randomness.refused_in_backward():
             self.optimizer.backward((losses if scale == 1.0 else losses * scale).sum())
         clock.lap("backward")
         if self.trial.clip_norm is not None:
-            self.optimizer.clip(self.trial.clip_norm, scale)
+            self.optimizer.clip(self.trial.clip_norm, self.trial.task.loss_scale)
         self.optimizer.step(lr_factor)
         clock.lap("optimizer")
         self.randomness.end_first_step()

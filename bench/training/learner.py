@@ -158,7 +158,7 @@ class PlainLearner:
             loss = self._differentiate(parts, lambda _: None)
             self._clip()
             losses.append(loss)
-            return loss * self.trial.task.loss_scale  # what the gradients are of
+            return loss * self.trial.task.gradient_scale(self.num_steps)  # what the gradients are of
 
         self.optimizer.step(closure)
         clock.lap("optimizer")
@@ -170,7 +170,7 @@ class PlainLearner:
             return self.task.loss(self.model, batch)
 
     def _backward(self, loss: Tensor) -> None:
-        scale = self.trial.task.loss_scale
+        scale = self.trial.task.gradient_scale(self.num_steps)
         with self.randomness.refused_in_backward():
             (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]
 

@@ -97,7 +97,8 @@ def test_a_single_trial_goes_on_bit_by_bit(plan: MakePlan, small: Small, tmp_pat
 
 @pytest.mark.parametrize("task", ["quadratic", "rosenbrock", "gpt_nano"])
 def test_every_task_goes_on_bit_by_bit(plan: MakePlan, small: Small, tmp_path: Path, task: str) -> None:
-    short = ["schedule=wsd", f"task.steps={STEPS}", "task.eval_every=7", "diagnostics=true", *SEEDS]
+    spike = f"+task.spike={{step: {STOP_STEP + 1}, factor: 100}}"
+    short = ["schedule=wsd", f"task.steps={STEPS}", "task.eval_every=7", "diagnostics=true", spike, *SEEDS]
     made = plan("optimizer=adamuon" if task == "gpt_nano" else "optimizer=adam", *small(task), *short)
     assert_same_training(made, made.trials, tmp_path / "pack")
     assert_same_training(made, made.trials[:1], tmp_path / "alone")

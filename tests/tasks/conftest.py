@@ -26,6 +26,7 @@ HARNESS_KEYS = {
     "tuned_lr",
     "loss_scale",
     "accumulate",
+    "spike",
     "variant",
     "variants",
 }
