@@ -3,9 +3,9 @@
 import zlib
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from bench.analysis.arrays import Array
+
 NUM_RESAMPLES = 2000
 
 

@@ -8,11 +8,11 @@ import pandas as pd
 
 from bench.analysis.arms import label_arms
 from bench.analysis.frames import groups
+from bench.analysis.scores import log_loss
 
 SETTING_KEYS = ["task", "data_fingerprint", "task_options", "steps", "batch_size", "eval_every", "loss_scale",
                 "precision", "device"]  # fmt: skip
 USED_STATUSES = ("completed", "diverged")
-SMALLEST_LOSS = float(np.finfo(np.float32).tiny)
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -52,14 +52,13 @@ def _add_losses(runs: pd.DataFrame) -> pd.DataFrame:
     tested &= runs["final_test_loss"].notna().groupby(runs["setting"]).transform("any")
     judged = _failed_as_infinite(runs["final_test_loss"].where(tested, runs["final_val_loss"]), runs["status"])
     signed = (judged < 0).groupby(runs["setting"]).transform("any")
-    logs = np.log(judged.where(~signed, 1.0).clip(lower=SMALLEST_LOSS))
     return runs.assign(
         loss=loss,
         finite_loss=loss.where(np.isfinite(loss) | ~usable, untrained),
         split=np.where(tested, "test", "validation"),
         judged_loss=judged,
         scale=np.where(signed, "linear", "log"),
-        score=judged.where(signed, logs),
+        score=judged.where(signed, log_loss(judged)),
         relevant=runs["relevant"].groupby(runs["setting"]).transform("min").mask(signed),
     )
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from bench.analysis.bootstrap import Array
+from bench.analysis.arrays import Array
 
 ALPHA = 0.05
 MIN_UNITS = 3

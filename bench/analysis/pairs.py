@@ -1,12 +1,11 @@
 """Two arms on the same units: searches where there are several, else seeds; who failed, and by how much they differ."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from bench.analysis.bootstrap import Array
+from bench.analysis.arrays import Array
 
 SEARCH, SEED = "search", "seed"
 
@@ -65,23 +64,3 @@ def failed_units(runs: pd.DataFrame, column: str, unit: str) -> pd.Series:
     """Whether each unit holds a run whose `column` is infinite: a search fails where its cell fails on any seed."""
     keys = ["replicate"] if unit == SEARCH else ["replicate", "seed"]
     return runs.assign(failed=np.isinf(runs[column])).groupby(keys)["failed"].any()
-
-
-def deviations(runs: pd.DataFrame, column: str = "score") -> tuple[float, float]:
-    """Standard deviation between searches and between seeds, from nested analysis of variance, failures left out.
-
-    The first is that of what searches would give if each were scored on endless seeds: the variance of their means
-    minus what their seeds explain, not below 0.
-
-    Returns:
-        Between searches (NaN with one), between the seeds of one search (NaN where every search has one).
-    """
-    groups = [values for _, values in runs.loc[np.isfinite(runs[column])].groupby("replicate")[column]]
-    sizes = np.array([len(values) for values in groups], dtype=float)
-    degrees = sizes.sum() - len(sizes)
-    within = sum(((values - values.mean()) ** 2).sum() for values in groups) / degrees if degrees > 0 else math.nan
-    if len(groups) < 2:
-        return math.nan, math.sqrt(within)
-    total = float(np.var([values.mean() for values in groups], ddof=1))
-    explained = 0.0 if math.isnan(within) else within * float(np.mean(1 / sizes))
-    return math.sqrt(max(total - explained, 0.0)), math.sqrt(within)

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, special, stats
 
-from bench.analysis.bootstrap import Array
+from bench.analysis.arrays import Array
 from bench.analysis.intervals import ALPHA, MIN_UNITS
 
 POWER = 0.8

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from bench.analysis.bootstrap import Array
+from bench.analysis.arrays import Array
 
 MAX_RATIO = 4.0
 NUM_POINTS = 100

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from bench.analysis.bootstrap import Array, generator, resample_means
+from bench.analysis.arrays import Array
+from bench.analysis.bootstrap import generator, resample_means
 from bench.analysis.frames import groups
 from bench.analysis.intervals import ALPHA, MIN_UNITS, holm, mean_interval
 from bench.analysis.pairs import SEARCH, SEED

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bench.analysis.bootstrap import Array
+from bench.analysis.arrays import Array
 from bench.analysis.frames import groups
 from bench.analysis.tuning import is_search
 from bench.runs.objective import edge_of, rank

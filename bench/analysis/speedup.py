@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis.bootstrap import Array
+from bench.analysis.arrays import Array
 from bench.analysis.frames import groups
 from bench.analysis.intervals import MIN_UNITS, mean_interval
 from bench.analysis.pairs import pair_arms

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bench.analysis.bootstrap import Array
+from bench.analysis.arrays import Array
 from bench.analysis.frames import each, groups
 from bench.runs.crossings import first_crossings
 

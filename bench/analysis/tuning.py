@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
-from bench.analysis.bootstrap import Array
+from bench.analysis.arrays import Array
 from bench.analysis.frames import groups
 from bench.analysis.intervals import mean_interval
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis.bootstrap import Array
+from bench.analysis.arrays import Array
 from bench.analysis.failures import failure_interval, failure_p_value, smallest_p_value
 from bench.analysis.frames import groups
 from bench.analysis.intervals import ALPHA, MIN_UNITS, holm, mean_interval
-from bench.analysis.pairs import Arms, deviations, pair_arms
+from bench.analysis.pairs import Arms, pair_arms
 from bench.analysis.power import detectable_difference, pooled_sigma, units_needed
+from bench.analysis.scores import deviations
 from bench.analysis.sequential import BETTER, FAILS_LESS, FAILS_MORE, UNRESOLVED, WORSE, classify
 
 PREFERRED_BASELINES = ("adamw", "adam", "sgd")

@@ -5,11 +5,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from bench.analysis.scores import deviations
 from bench.analysis.sequential import LOOKS, UNRESOLVED, Look, candidate_level, decide, look_level, searches_needed
 from bench.jobs.plan import Plan
 from bench.judge.ledger import Ledger, key_of
 from bench.judge.question import Question, compose_arm, describe_unequal_ranges
-from bench.judge.searches import deviations, estimate_seconds, pair_searches, plan_searches, run_searches
+from bench.judge.searches import estimate_seconds, pair_searches, plan_searches, run_searches, score_frame
 from bench.judge.verdict import LookAt, TaskVerdict, Verdict
 from bench.runs.schema import Run
 from bench.runs.store import Store
@@ -127,7 +128,7 @@ class Judge:
         needed = (
             searches_needed(last, progress.margin, self.level_at(LOOKS[-1])) if last.verdict == UNRESOLVED else math.nan
         )
-        (between, within), (other_between, other_within) = map(deviations, progress.arms)
+        (between, within), (other_between, other_within) = (deviations(score_frame(runs)) for runs in progress.arms)
         return TaskVerdict(
             task=progress.task,
             verdict=last.verdict,
@@ -136,10 +137,10 @@ class Judge:
             ratio_low=_ratio(last.low),
             ratio_high=_ratio(last.high),
             margin=progress.margin,
-            sd_searches=between,
-            sd_seeds=within,
-            baseline_sd_searches=other_between,
-            baseline_sd_seeds=other_within,
+            sd_searches=_finite(between),
+            sd_seeds=_finite(within),
+            baseline_sd_searches=_finite(other_between),
+            baseline_sd_seeds=_finite(other_within),
             searches_needed=_finite(needed),
             looks=[
                 LookAt(

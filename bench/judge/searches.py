@@ -1,16 +1,16 @@
 """The searches of an arm, trained or found again, and what they say when two arms are laid side by side."""
 
-import math
 from collections.abc import Sequence
 from statistics import fmean
 
+import pandas as pd
+
+from bench.analysis.scores import log_loss
 from bench.analysis.sequential import SearchPair
 from bench.jobs.job import train_plan
 from bench.jobs.plan import Plan, make_plan
 from bench.judge.question import Arm, Question, compose_arm
 from bench.runs.schema import Run
-
-SMALLEST_LOSS = 1e-12  # what a loss of 0, or below it by rounding, counts as: it has no logarithm
 
 
 def plan_searches(question: Question, arm: Arm, task: str, num_searches: int) -> Plan:
@@ -38,7 +38,7 @@ def _by_search(runs: Sequence[Run]) -> dict[int, dict[int, float | None]]:
     """The logarithm of each run's loss by search and seed."""
     found: dict[int, dict[int, float | None]] = {}
     for run in runs:
-        found.setdefault(run.replicate, {})[run.seed] = log_loss(run)
+        found.setdefault(run.replicate, {})[run.seed] = log_loss_of(run)
     return found
 
 
@@ -53,19 +53,13 @@ def _failed(losses: dict[int, float | None]) -> bool:
     return not losses or None in losses.values()
 
 
-def log_loss(run: Run) -> float | None:
+def log_loss_of(run: Run) -> float | None:
     """The logarithm of a run's final test loss, None for a run that failed."""
     loss = run.summary.figures.get("final_test_loss")
-    return None if loss is None or run.status != "completed" else math.log(max(loss, SMALLEST_LOSS))
+    return None if loss is None or run.status != "completed" else float(log_loss(loss))
 
 
-def deviations(runs: Sequence[Run]) -> tuple[float | None, float | None]:
-    """Standard deviation of log losses between searches (of their means) and between seeds within a search."""
-    losses = [[value for value in seeds.values() if value is not None] for seeds in _by_search(runs).values()]
-    means = [fmean(values) for values in losses if values]
-    squares = [(value - fmean(values)) ** 2 for values in losses for value in values]
-    degrees = sum(len(values) - 1 for values in losses if values)
-    between = (
-        math.sqrt(sum((mean - fmean(means)) ** 2 for mean in means) / (len(means) - 1)) if len(means) > 1 else None
-    )
-    return between, math.sqrt(sum(squares) / degrees) if degrees else None
+def score_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """The runs as `bench.analysis.scores.deviations` takes them: replicate and score, NaN for a run that failed."""
+    rows = [(run.replicate, log_loss_of(run)) for run in runs]
+    return pd.DataFrame(rows, columns=["replicate", "score"], dtype=float)

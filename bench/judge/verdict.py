@@ -39,7 +39,9 @@ class TaskVerdict(Strict):
     ratio_low: Number
     ratio_high: Number
     margin: Annotated[float, Field(description="the task's `relevant`: least difference of logarithms that matters")]
-    sd_searches: Annotated[Number, Field(description="of the candidate's log losses between searches")]
+    sd_searches: Annotated[
+        Number, Field(description="of log losses between searches, less what the candidate's seeds explain")
+    ]
     sd_seeds: Annotated[Number, Field(description="of the candidate's log losses between seeds of one search")]
     baseline_sd_searches: Number
     baseline_sd_seeds: Number

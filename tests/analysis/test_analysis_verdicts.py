@@ -10,7 +10,8 @@ from scipy import stats
 
 from bench.analysis import verdicts
 from bench.analysis.frames import each
-from bench.analysis.pairs import deviations, pair_arms
+from bench.analysis.pairs import pair_arms
+from bench.analysis.scores import deviations
 from bench.report.sentences import details, headline
 from tests.analysis.frames_for_tests import final_frame
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from bench.analysis.findings import analyse
+from bench.analysis.load import load
+from bench.analysis.scores import deviations
 from bench.errors import ConfigError, StoreError
 from bench.judge.__main__ import main
 from bench.judge.ledger import LEDGER_FILE, Ledger
@@ -86,12 +89,16 @@ def test_an_optimizer_that_is_adamw_is_never_judged_different(judge: Any, task: 
 
 
 @pytest.mark.parametrize("task", TINY)
-def test_an_optimizer_that_goes_anywhere_is_judged_worse(judge: Any, task: str) -> None:
+def test_an_optimizer_that_goes_anywhere_is_judged_worse(judge: Any, tmp_path: Path, task: str) -> None:
     verdict = judge("optimizer=random", *TINY[task])
     (answer,) = verdict["tasks"]
     assert answer["verdict"] == "worse"
     assert answer["ratio_low"] > 1
     Verdict.model_validate(verdict)
+    found = analyse(load([tmp_path / "judged"]), baseline="adamw")  # what the report says of the same runs
+    assert found is not None
+    between, within = deviations(found.final[found.final["optimizer"] == "random"])
+    assert (answer["sd_searches"], answer["sd_seeds"]) == pytest.approx((between, within))
 
 
 def test_asking_again_trains_nothing_and_gives_the_same_file(
