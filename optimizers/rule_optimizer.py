@@ -6,6 +6,7 @@ truth: joined buffers are only its storage, and are laid out anew whenever the s
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from inspect import unwrap
 from itertools import chain
 from typing import Any, Self, overload
 
@@ -84,7 +85,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         return {**present, **{name: value for name, value in saved.items() if name not in TORCH_SWITCHES}}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        super().add_param_group(param_group)
+        unwrap(torch.optim.Optimizer.add_param_group)(
+            self, param_group
+        )  # its wrapper would import all of torch._dynamo
         group = self.param_groups[-1]
         self.check_group(group)
         for param in group["params"]:

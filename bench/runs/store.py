@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -106,11 +107,16 @@ def _describe_trial(trial: Trial) -> dict[str, Any]:
 
 def _write_metrics(path: Path, rows: Sequence[Row]) -> None:
     names = [*LEADING_COLUMNS, *sorted({name for row in rows for name in row} - set(LEADING_COLUMNS))]
-    columns = {name: pa.array([row.get(name, math.nan) for row in rows], pa.float64()) for name in names}
-    columns["step"] = pa.array([int(row["step"]) for row in rows], pa.int64())
+    columns = {name: _column(np.array([row.get(name, math.nan) for row in rows], np.float64)) for name in names}
+    columns["step"] = _column(np.array([row["step"] for row in rows], np.int64))
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, compression="zstd")
     write_durably(path, sink.getvalue().to_pybytes())
+
+
+def _column(values: np.ndarray) -> pa.Array:
+    """As `pa.array` without nulls, which would import pandas to look whether the values are a series."""
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 
 def _replace(draft: Path, final: Path) -> None:
