@@ -16,7 +16,7 @@ from bench.analysis.findings import Findings, analyse
 from bench.analysis.load import load
 from bench.report import write_report
 from bench.report.__main__ import main
-from bench.report.figures.epsilon import draw_epsilon
+from bench.report.figures.epsilon import draw_epsilon, lr_eps_grid
 from bench.report.figures.style import make_palette
 from tests.report import synthetic
 
@@ -77,6 +77,18 @@ def test_epsilon_study_shows_the_cliff_the_flat_width_and_the_scales(epsilon: Pa
     assert (scales.loc["madam", "num_identical"] == scales.loc["madam", "num_pairs"]).all()
     assert (scales.loc["adam", "num_identical"] == 0).all()
     assert "madam repeats every loss bit for bit; adam does not." in text_of(epsilon / "report" / "index.html")
+
+
+def test_a_grid_that_grew_at_some_eps_is_a_map_and_a_random_search_is_none() -> None:
+    def cells(pairs: list[tuple[float, float]]) -> pd.DataFrame:
+        values = [{"optimizer.lr": lr, "optimizer.eps": eps} for lr, eps in pairs]
+        return pd.DataFrame({"values": values, "loss": range(len(values))})
+
+    small = [(lr, eps) for eps in (1e-8, 1e-6, 1e-4) for lr in (1e-3, 1e-2)]
+    grown = lr_eps_grid(cells([*small, *((10.0**power, 1e-4) for power in range(-1, 6))]))
+    assert grown is not None
+    assert grown.notna().sum().tolist() == [2, 2, 9]
+    assert lr_eps_grid(cells([(1e-3, 1e-8), (2e-3, 3e-7), (5e-3, 1e-5)])) is None
 
 
 def test_zoo_compares_on_fresh_seeds_only(zoo: Path) -> None:

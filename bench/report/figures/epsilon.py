@@ -119,7 +119,7 @@ def _draw_heatmaps(found: Findings, palette: Palette) -> list[Picture]:
     cells = found.sweep_cells[~found.sweep_cells["is_search"].astype(bool)]
     maps = []
     for (setting, optimizer, sweep), group in groups(cells, ["setting", "optimizer", "sweep"]):
-        grid = _grid(group)
+        grid = lr_eps_grid(group)
         if grid is not None:
             maps.append((setting, optimizer, sweep, grid))
     order = list(found.settings["setting"])
@@ -150,14 +150,15 @@ def _draw_heatmaps(found: Findings, palette: Palette) -> list[Picture]:
     return [Picture("lr_eps_heatmaps", "lr × eps", caption, figure)]
 
 
-def _grid(cells: pd.DataFrame) -> pd.DataFrame | None:
+def lr_eps_grid(cells: pd.DataFrame) -> pd.DataFrame | None:
+    """Losses by lr (rows) and eps, NaN where there is no such cell; None where the two do not span a grid."""
     rows = [(v.get(LR), v.get(EPS), loss) for v, loss in zip(cells["values"], cells["loss"], strict=True)]
     rows = [(lr, eps, loss) for lr, eps, loss in rows if lr and eps and lr > 0 and eps > 0]
     table = pd.DataFrame(rows, columns=["lr", "eps", "loss"])
     grid = table.groupby(["lr", "eps"])["loss"].min().unstack("eps")
-    # A random search has every value once: that is no grid.
-    full = grid.size and grid.notna().to_numpy().mean() >= 0.5
-    return grid if full and grid.shape[0] > 1 and grid.shape[1] > 1 else None
+    # A random search has every value once: that is no grid. One that grew has more learning rates at some eps.
+    is_grid = grid.shape[1] > 1 and (grid.notna().sum() > 1).all()
+    return grid if is_grid else None
 
 
 def _norm(grids: list[pd.DataFrame]) -> Normalize:
