@@ -1,8 +1,8 @@
 """Modifiers: what can be put around any rule that takes one parameter at a time.
 
 Each is a function from a rule to a rule. They combine in any order: `cautious` changes the update, `hyperball` how the
-parameter follows it. Schedule-free training (Defazio et al. 2024, arXiv 2405.15682) is none of them: it evaluates other
-weights than it trains, and a rule has one set. `pytorch_optimizer_schedulefree_adamw` is there for it.
+parameter follows it. Schedule-free training (Defazio et al. 2024, arXiv 2405.15682) is none of them: its average takes
+the place of the rule's own momentum, and it has a number of its own; see `optimizers.schedule_free_adamw`.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import OptionError
-from optimizers.rule import InitState, Rule, Scalar, cast
+from optimizers.rule import InitState, Rule, Scalar, cast, descend
 
 
 def cautious(rule: Rule) -> Rule:
@@ -71,10 +71,15 @@ def modify(rule: Rule, names: tuple[str, ...], num_axes: int) -> Rule:
     """`rule` with modifiers around it, for parameters of `num_axes` axes; the same rule for the same arguments.
 
     Raises:
-        ValueError: a rule that takes the whole model in one call.
+        ValueError: a rule that takes the whole model in one call; `hyperball` around one that moves parameters in a way
+            of its own.
     """
     if names and rule.layout == "whole":
         raise OptionError("modifiers", list(names), "not for a rule that takes the whole model in one call")
+    if "hyperball" in names and rule.move is not descend:
+        raise OptionError(
+            "modifiers", list(names), "hyperball is not for a rule that keeps several points, as this one"
+        )
     for name in names:
         if name != "hyperball" or num_axes >= 2:
             rule = MODIFIERS[name](rule)

@@ -31,6 +31,11 @@ def descend(param: Tensor, update: Tensor, lr: Scalar) -> None:
         param.sub_(update, alpha=lr)
 
 
+def keep_numbers(group: Mapping[str, Any]) -> dict[str, Any]:
+    """An `advance` that changes nothing."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Rule:
     """One update rule.
@@ -48,7 +53,10 @@ class Rule:
         decays: whether weight decay applies.
         shared_state: the names of state tensors that a whole model has once, not per entry of its parameters.
         finish: functions of (update, gradient) that change the update in turn, see `optimizers.modifiers`.
-        move: `move(param, update, lr, *state)` changes the parameter; its state comes last in `init_state`.
+        move: `move(param, update, lr, *state)` changes the parameter; its state comes last in `init_state`. Its
+            keyword-only arguments are names of hyperparameters too.
+        advance: `advance(group)` gives, before every step, the group's hyperparameters that are new at this step.
+        evaluated: the name of the state that holds the weights to be evaluated, where those are not the parameters.
     """
 
     update: Callable[..., Tensor]
@@ -58,19 +66,29 @@ class Rule:
     shared_state: tuple[str, ...] = ()
     finish: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()
     move: Callable[..., None] = descend
+    advance: Callable[[Mapping[str, Any]], dict[str, Any]] = keep_numbers
+    evaluated: str | None = None
     hyperparameters: tuple[str, ...] = field(init=False)
+    moving_hyperparameters: tuple[str, ...] = field(init=False)
     num_moving_states: int = field(init=False)
 
     def __post_init__(self) -> None:
-        parameters = inspect.signature(self.update).parameters.values()
-        keyword_only = tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
-        object.__setattr__(self, "hyperparameters", keyword_only)
-        object.__setattr__(self, "num_moving_states", len(inspect.signature(self.move).parameters) - 3)
+        moving = _keyword_only(self.move)
+        object.__setattr__(self, "hyperparameters", _keyword_only(self.update))
+        object.__setattr__(self, "moving_hyperparameters", moving)
+        object.__setattr__(self, "num_moving_states", len(inspect.signature(self.move).parameters) - 3 - len(moving))
 
     def sharing_key(self, param: Tensor, position: int) -> tuple[tuple[int, ...], int]:
         """Equal for those parameters of this rule, each at a position of its own, that one call may take together."""
         shape = tuple(param.shape) if self.layout == "stack" else ()
         return shape, position + 1 if self.layout == "single" else 0
+
+    def exchange(self, param: Tensor, state: Mapping[str, Tensor]) -> None:
+        """The parameter and the weights to be evaluated take each other's values, where they are not the same."""
+        if self.evaluated is not None:
+            other, kept = state[self.evaluated], param.clone()
+            param.copy_(other)
+            other.copy_(kept)
 
     def join(self, tensors: Sequence[Tensor]) -> Tensor:
         """One buffer of this rule's layout from tensors that share a call."""
@@ -85,6 +103,11 @@ class Rule:
         if self.layout == "stack":
             return buffer.unbind(dim)
         return [buffer] if self.layout == "single" else torch.split(buffer, [shape.numel() for shape in shapes], dim)
+
+
+def _keyword_only(function: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
 def zeros_state(*names: str) -> InitState:
@@ -122,7 +145,7 @@ def apply_rule(
     update = rule.update(grad, *buffers[:moving], **{name: known[name] for name in rule.hyperparameters})
     for finish in rule.finish:
         update = finish(update, grad)
-    rule.move(param, update, lr, *buffers[moving:])
+    rule.move(param, update, lr, *buffers[moving:], **{name: known[name] for name in rule.moving_hyperparameters})
 
 
 def merge_groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -139,7 +139,10 @@ class RuleOptimizer(torch.optim.Optimizer):
             moving = ({**group, "params": [p for p in group["params"] if p.grad is not None]} for group in groups)
             groups = [merge_groups(kept)] if (kept := [group for group in moving if group["params"]]) else []
         for index, group in enumerate(groups):
-            for bucket in self._buckets_of(index, group):
+            buckets = self._buckets_of(index, group)
+            for advance in {bucket.rule.advance for bucket in buckets}:
+                group.update(advance(group))
+            for bucket in buckets:
                 bucket.step(group)
         return loss
 

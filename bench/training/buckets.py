@@ -22,7 +22,9 @@ class Rule(Protocol):
     layout: str
     shared_state: Sequence[str]
     init_state: Callable[[Tensor], Mapping[str, Tensor]]
+    advance: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
+    def exchange(self, param: Tensor, state: Mapping[str, Tensor]) -> None: ...
     def sharing_key(self, param: Tensor, position: int) -> tuple[tuple[int, ...], int]: ...
     def join(self, tensors: Sequence[Tensor]) -> Tensor: ...
     def cut(self, buffer: Tensor, shapes: Sequence[torch.Size], dim: int = 0) -> Sequence[Tensor]: ...
@@ -72,7 +74,7 @@ class Bucket(ABC):
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
-    def set_mode(self, mode: str) -> None:  # noqa: B027  # rules have one set of weights
+    def set_mode(self, mode: str) -> None:  # noqa: B027  # most have one set of weights
         """Told before an evaluation (`eval`) and after it (`train`)."""
 
     def keep(self, positions: Tensor) -> None:
@@ -126,6 +128,7 @@ class RuleBucket(Bucket):
         ]
         self.options, self.numbers = _stack_hyperparameters(groups, self.param.device)
         self.last_lr = self.numbers["lr"]
+        self.advanced = list(rule.advance({**self.options, **self.numbers}))
         self.make_leaves()
 
     def _join(self, tensors: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -136,12 +139,13 @@ class RuleBucket(Bucket):
         return torch.stack([own[0] for own in tensors]) if name in self.rule.shared_state else self._join(tensors)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"names": list(self.shapes), "num_steps": self.num_steps, "buffers": [self.param, *self.state]}
+        buffers = [self.param, *self.state, *(self.numbers[name] for name in self.advanced)]
+        return {"names": list(self.shapes), "num_steps": self.num_steps, "buffers": buffers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.check_names(state)
         self.num_steps = state["num_steps"]
-        torch._foreach_copy_([self.param, *self.state], state["buffers"])
+        torch._foreach_copy_(self.state_dict()["buffers"], state["buffers"])
 
     def pieces(self, buffer: Tensor) -> Sequence[Tensor]:
         """The part of each parameter, in the shape in which the rule sees it."""
@@ -179,11 +183,15 @@ class RuleBucket(Bucket):
             return param
 
         self.last_lr = self.numbers["lr"] * lr_factor
+        self.numbers |= self.rule.advance({**self.options, **self.numbers, "lr": self.last_lr})
         numbers = {**self.numbers, "lr": self.last_lr}
         if self.rule.layout == "flat":  # a trial is a row; vmap would need more kernels for the same
             apply(self.param, self.grad, self.state, tree_map(lambda number: number[:, None], numbers))
         else:
             torch.vmap(apply)(self.param, self.grad, self.state, numbers)
+
+    def set_mode(self, mode: str) -> None:
+        self.rule.exchange(self.param, dict(zip(self.state_names, self.state, strict=True)))
 
     def keep(self, positions: Tensor) -> None:
         super().keep(positions)

@@ -1,6 +1,7 @@
 """Averages of the weights: what they are, and that the training beside them does not notice."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -8,13 +9,17 @@ import torch
 from bench.errors import ConfigError
 from bench.jobs.plan import Plan
 from bench.training.averaging import LatestSnapshots, MovingAverages
+from bench.training.clock import StepClock
+from bench.training.ensemble import Ensemble
 from bench.training.interrupt import StopSignal
+from bench.training.learner import PlainLearner
 from bench.training.record import Record
 from bench.training.train import train
 
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
 EMA = ["average=ema", "average.decays=[0,0.9]"]
+SEEDS = ["sweep=seeds", "sweep.axes.seed=[0,1]"]
 LAWA = ["average=lawa", "average.windows=[2,3]", "average.every=7"]
 
 
@@ -56,7 +61,7 @@ def test_latest_snapshots_are_meant_over_their_window() -> None:
 def test_a_training_does_not_notice_its_averages(
     plan: MakePlan, small: Small, average: list[str], positions: list[int]
 ) -> None:
-    overrides = [*small("mlp"), "optimizer=adamuon", "sweep=seeds", "sweep.axes.seed=[0,1]"]
+    overrides = [*small("mlp"), "optimizer=adamuon", *SEEDS]
     plain, averaged = train_all(plan(*overrides), positions), train_all(plan(*overrides, *average), positions)
     assert [losses(record) for record in averaged] == [losses(record) for record in plain]
     assert averaged[0].state_bytes > plain[0].state_bytes
@@ -91,6 +96,29 @@ def test_averages_of_those_that_stay_are_the_same_where_a_trial_diverges(plan: M
     records, calm = train_all(made), train_all(made, [0, 2])
     assert [record.status for record in records] == ["completed", "diverged", "completed"]
     assert [losses(record, "ema_") for record in (records[0], records[2])] == [losses(one, "ema_") for one in calm]
+
+
+@pytest.mark.parametrize("positions", [[0], [0, 1]], ids=["alone", "packed"])
+def test_schedule_free_training_is_evaluated_at_its_average_and_does_not_notice(
+    plan: MakePlan, small: Small, positions: list[int]
+) -> None:
+    overrides = [*small("mlp"), "optimizer=schedule_free_adamw", "schedule=constant", "task.steps=40", *SEEDS]
+    often, seldom = (train_all(plan(*overrides, f"task.eval_every={steps}"), positions) for steps in (1, 40))
+    assert [losses(record)[-1] for record in often] == [losses(record)[-1] for record in seldom]
+    made = plan(*overrides)
+    configs = [made.trials[position].config for position in positions]
+    task = made.tasks.get(configs[0].task, "cpu")
+    learner: Any = PlainLearner(task, configs[0]) if len(configs) == 1 else Ensemble(task, configs)
+    for _ in range(20):
+        learner.step(1.0, StepClock(torch.device("cpu")))
+    trained = {name: weight.clone() for name, weight in learner.weights.items()}
+    learner.optimizer.set_mode("eval")
+    averaged = {name: weight.clone() for name, weight in learner.weights.items()}
+    learner.optimizer.set_mode("train")
+    measured = [learner.evaluate("val", full=True, weights=own)["val_loss"] for own in (None, averaged, trained)]
+    assert torch.equal(measured[0], measured[1])
+    assert not torch.equal(measured[0], measured[2])
+    assert all(torch.equal(weight, trained[name]) for name, weight in learner.weights.items())
 
 
 @pytest.mark.parametrize(

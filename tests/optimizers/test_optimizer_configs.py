@@ -18,7 +18,7 @@ FIRST_MOMENT = (0.8, 0.99)
 SECOND_MOMENT = (0.9, 0.999)
 OURS = {"adam", "adamw", "madam", "ademamix", "sim_ademamix", "laprop", "lion", "signum", "qhadamw"}
 OURS |= {"muon", "adamuon", "normuon", "namo", "deepmd_adamuon", "soap", "scion", "polargrad", "adopt", "mars"}
-OURS |= {"prodigy", "lamb"}
+OURS |= {"prodigy", "lamb", "schedule_free_adamw"}
 TORCHS = {"sgd", "nadam", "radam", "rmsprop", "adafactor"}
 
 

@@ -78,6 +78,7 @@ def run_packed(rule, optimizers, initial, grads, step_dtype):
     states = [rule.init_state(param).values() for param in initial]
     state = [torch.stack(of_all) for of_all in zip(*states, strict=True)]
     for step, grad in enumerate(grads, start=1):
+        numbers |= rule.advance({**group, **numbers})
         count = step if step_dtype is int else torch.tensor(float(step), dtype=step_dtype)
 
         def apply(param, grad, state, numbers, count=count):
@@ -105,10 +106,10 @@ def test_packed_trials_are_the_trials_alone(optimizer_class, options, shape, ste
         assert len(shape) != 2  # a rule for matrices only
         return
     rule = optimizers[0].rule_for(params[0], optimizers[0].param_groups[0])
-    run_alone(optimizers, params, grads)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # "no batching rule": it would loop over the trials
         packed = run_packed(rule, optimizers, initial, grads, step_dtype)
+    run_alone(optimizers, params, grads)
     in_bfloat16 = options.get("fp32_matmul_prec") == "medium" or ("ns_steps" in options and len(shape) == 2)
     tolerance = 1e-2 if in_bfloat16 else 1e-12
     torch.testing.assert_close(packed, torch.stack([p.detach() for p in params]), rtol=tolerance, atol=tolerance)
