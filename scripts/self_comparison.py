@@ -20,7 +20,7 @@ from bench.analysis.intervals import MIN_UNITS, mean_interval
 from bench.analysis.scores import deviations
 from bench.analysis.sequential import LOOKS, SearchPair, candidate_level, classify
 from bench.judge.question import Question, parse_question
-from bench.judge.searches import pair_searches, plan_searches, run_searches, score_frame
+from bench.judge.searches import pair_searches, plan_searches, run_searches
 
 NO_MARGIN = 1e-9
 Rule = Callable[[Sequence[SearchPair]], bool]
@@ -31,7 +31,7 @@ def train_pairs(question: Question, num_pairs: int) -> tuple[list[SearchPair], l
     (task,) = question.tasks
     plans = [plan_searches(question, arm, task, num_pairs) for arm in (question.candidate, question.baseline)]
     arms = [run_searches(plan) for plan in plans]
-    between, within = deviations(score_frame(arms[1]))
+    between, within = deviations(arms[1])
     margin = plans[0].trials[0].config.task.relevant
     search = plans[0].sweep.search
     assert search is not None

@@ -4,7 +4,8 @@ One data contract for every module here. `load.load` turns run folders into
 
 `runs`, one row per run, index `run` (0, 1, ...):
     run_id, path, label (of its folder, "" without), status, seed, task, optimizer, optimizer_target, sweep ("" without
-    one), stage ("tuning", "choosing" or "fresh"), replicate (number of the search, 0 without one), sweep_keys (tuple),
+    one), stage ("tuning", "choosing" or "fresh"), replicate (number of the search, 0 without one), objective (the
+    metric of validation that its search goes by), sweep_keys (tuple),
     steps, batch_size, eval_every, loss_scale, relevant, target_metric, target_value, target_mode, precision, device,
     device_name, num_threads, torch, python, platform, git, bench_version, time, data_fingerprint, code_fingerprint,
     task_options (canonical JSON), hyperparameters (dict of dotted keys), search_space (dict key -> (low, high)),
@@ -20,11 +21,11 @@ One data contract for every module here. `load.load` turns run folders into
 `comparability.prepare` adds to `runs`:
     setting   label of everything that must agree before two runs may be compared (task, data, budget, precision,
     device, ...) cell      canonical JSON of the hyperparameters without the seed
-    loss      final validation loss of the whole split, inf where the run diverged (kept in every median): what tuning
-              goes by
+    loss      final validation loss of the whole split, of the weights that `objective` names: what tuning goes by; inf
+              where the run diverged (kept in every median)
     finite_loss  the same with the loss of the untrained model in place of inf
-    judged_loss  final loss on the test split, or on validation where some run of the setting has no test loss (`split`
-              says which); inf where the run failed
+    judged_loss  final loss of the same weights on the test split, or on validation where some run of the setting has no
+              test loss (`split` says which); inf where the run failed
     score     what verdicts compare: the natural logarithm of judged_loss, or judged_loss itself where a setting has
               losses below zero (`scale` says which: "log" or "linear")
     relevant  the least difference of scores that matters, the smallest that a run of the setting names; NaN without

@@ -9,6 +9,7 @@ import pandas as pd
 from bench.analysis.arms import label_arms
 from bench.analysis.frames import groups
 from bench.analysis.scores import log_loss
+from bench.config.sweep import RAW_LOSS
 
 SETTING_KEYS = ["task", "data_fingerprint", "task_options", "steps", "batch_size", "eval_every", "loss_scale",
                 "precision", "device"]  # fmt: skip
@@ -44,13 +45,12 @@ def prepare(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
 
 def _add_losses(runs: pd.DataFrame) -> pd.DataFrame:
     usable = runs["status"].isin(USED_STATUSES)
-    loss = _failed_as_infinite(runs["final_val_loss"], runs["status"])
+    validated, test = (_final_losses(runs, split) for split in ("val", "test"))
+    loss = _failed_as_infinite(validated, runs["status"])
     untrained = runs["initial_val_loss"].fillna(runs.groupby("setting")["initial_val_loss"].transform("median"))
-    tested = (
-        (runs["final_test_loss"].notna() | (runs["status"] != "completed")).groupby(runs["setting"]).transform("all")
-    )
-    tested &= runs["final_test_loss"].notna().groupby(runs["setting"]).transform("any")
-    judged = _failed_as_infinite(runs["final_test_loss"].where(tested, runs["final_val_loss"]), runs["status"])
+    tested = (test.notna() | (runs["status"] != "completed")).groupby(runs["setting"]).transform("all")
+    tested &= test.notna().groupby(runs["setting"]).transform("any")
+    judged = _failed_as_infinite(test.where(tested, validated), runs["status"])
     signed = (judged < 0).groupby(runs["setting"]).transform("any")
     return runs.assign(
         loss=loss,
@@ -61,6 +61,15 @@ def _add_losses(runs: pd.DataFrame) -> pd.DataFrame:
         score=judged.where(signed, log_loss(judged)),
         relevant=runs["relevant"].groupby(runs["setting"]).transform("min").mask(signed),
     )
+
+
+def _final_losses(runs: pd.DataFrame, split: str) -> pd.Series:
+    """Of each run, the final loss of the weights that its search goes by."""
+    losses = pd.Series(np.nan, index=runs.index)
+    for objective, group in runs.groupby("objective"):
+        column = f"final_{str(objective).removesuffix(RAW_LOSS)}{split}_loss"
+        losses[group.index] = group.get(column, np.nan)
+    return losses
 
 
 def _failed_as_infinite(losses: pd.Series, statuses: pd.Series) -> pd.Series:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.config.schema import DOCUMENTATION
+from bench.config.sweep import RAW_LOSS
 from bench.errors import clean_text
 from bench.runs.folders import METRIC_NAME
 from bench.runs.identity import is_place
+from bench.runs.objective import weights_of
 from bench.runs.schema import Run, Summary
 
 MAX_KEYS = 96
@@ -90,6 +92,7 @@ def _identity(run: Run) -> dict[str, Any]:
         # Runs of before there were stages tell by their sweep's name that their seeds are fresh.
         "stage": "fresh" if name == FRESH_SWEEP else run.stage,
         "replicate": run.sweep.replicate if run.sweep else 0,
+        "objective": f"{weights_of(run, run.sweep.objective if run.sweep else RAW_LOSS)}{RAW_LOSS}",
         "sweep_keys": tuple(sorted(clean_text(key) for key in list(run.sweep.cell if run.sweep else ())[:MAX_KEYS])),
         "data_fingerprint": clean_text(run.fingerprint.data),
         "code_fingerprint": clean_text(run.fingerprint.code),

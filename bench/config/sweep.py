@@ -16,6 +16,7 @@ from bench.errors import ConfigError
 Cell = dict[str, Any]
 Stage = Literal["tuning", "choosing", "fresh"]
 STAGES: tuple[Stage, ...] = ("tuning", "choosing", "fresh")
+RAW_LOSS, BEST = "val_loss", "best"  # objectives: of the weights in training; of whichever weights have the lowest
 
 
 class SweepConfig(Section):
@@ -28,6 +29,7 @@ class SweepConfig(Section):
         fresh_seeds: seeds on which the best cell of each search, or of the grid, is trained again.
         grow: whether axes of numbers are extended until the best cell sits on no edge; the name of an axis extends
             that one, for each combination of the others by itself.
+        objective: the final validation loss by which cells are chosen, see `bench.runs.objective`.
     """
 
     name: Name
@@ -37,6 +39,7 @@ class SweepConfig(Section):
     search: SearchConfig | None
     fresh_seeds: Annotated[list[Seed], allowed(f"a list of whole numbers from 0 to {MAX_SEED:,}")]
     grow: Annotated[bool | str, allowed("true, false or the name of an axis")] = False
+    objective: Annotated[str, allowed("val_loss, that of an average such as ema_val_loss, or best")] = RAW_LOSS
 
     @property
     def num_replicates(self) -> int:

@@ -23,7 +23,7 @@ def run_job(mapping: Mapping[str, Any]) -> float:
     """Train what is missing of the sweep that a resolved configuration asks for.
 
     Returns:
-        The objective that Hydra's sweepers minimise: the final validation loss, mean over seeds, of the best cell.
+        What Hydra's sweepers minimise: the objective of the best cell, mean over seeds.
 
     Raises:
         ConfigError: the configuration is wrong; nothing was trained or written.
@@ -36,7 +36,7 @@ def run_job(mapping: Mapping[str, Any]) -> float:
         for stage in plan.stages():
             print_plan(stage)
         return math.nan
-    return objective_of(train_plan(plan, tell=True))
+    return objective_of(train_plan(plan, tell=True), plan.sweep.objective)
 
 
 def train_plan(plan: Plan, *, tell: bool) -> list[Run]:

@@ -11,8 +11,16 @@ from typing import Any
 
 from bench.config.growth import MAX_GROWTH, beyond_edges
 from bench.config.keys import default_of, has_key, with_cell
-from bench.config.schema import SessionConfig, TrialConfig, parse_optimizer, parse_session, parse_trial, split_mapping
-from bench.config.sweep import STAGES, Cell, Stage, SweepConfig, expand, parse_sweep
+from bench.config.schema import (
+    AverageConfig,
+    SessionConfig,
+    TrialConfig,
+    parse_optimizer,
+    parse_session,
+    parse_trial,
+    split_mapping,
+)
+from bench.config.sweep import BEST, RAW_LOSS, STAGES, Cell, Stage, SweepConfig, expand, parse_sweep
 from bench.errors import ConfigError
 from bench.jobs.packing import group_by_structure
 from bench.jobs.sizing import Packing, choose_packing
@@ -21,6 +29,7 @@ from bench.runs.objective import rank_cells, split_replicates
 from bench.runs.schema import Run
 from bench.runs.store import Store
 from bench.runs.trial import Trial
+from bench.training.averaging import labels_of
 from bench.training.components import TaskShelf, build_schedule, check_target
 from bench.training.rehearsal import rehearse
 from bench.training.routing import check_optimizer
@@ -73,7 +82,7 @@ class Plan:
         is_known = self.is_known and all(trial.run_id in stored for trial in self.trials)
         if is_known and self.stage == "tuning" and (grown := _grow(self, runs)):
             return grown
-        ranked = _rank(runs) if is_known else self._stand_ins()
+        ranked = _rank(runs, self.sweep.objective) if is_known else self._stand_ins()
         for stage in STAGES[STAGES.index(self.stage) + 1 :]:
             if cells := list(_choose(self.sweep, stage, ranked)):
                 return _make_stage(replace(self, stage=stage, is_known=is_known), cells)
@@ -131,7 +140,7 @@ def _expand(plan: Plan) -> Iterator[tuple[int, Cell]]:
 
 def open_edges(plan: Plan, runs: Sequence[Run]) -> dict[str, Any]:
     """By key on whose edge the best cell sits the value that would lie beyond it, where that is legal."""
-    objective, best = rank_cells(runs)[0]
+    objective, best = rank_cells(runs, plan.sweep.objective)[0]
     if not math.isfinite(objective):
         return {}
     cell = best[0].cell
@@ -152,7 +161,7 @@ def _grow_all(plan: Plan, runs: Sequence[Run]) -> Plan | None:
     if not (added := open_edges(plan, runs)):
         return None
     axes = {key: [*values, added[key]] if key in added else values for key, values in plan.sweep.axes.items()}
-    best = rank_cells(runs)[0][1][0].cell
+    best = rank_cells(runs, plan.sweep.objective)[0][1][0].cell
     reason = ", ".join(f"{key}={value:g}, as the best sits at {best[key]:g}" for key, value in added.items())
     grown = replace(plan, sweep=plan.sweep.model_copy(update={"axes": axes}))
     return _add_cells(grown, list(_expand(grown)), runs, reason)
@@ -187,10 +196,10 @@ def _is_legal(plan: Plan, cell: Cell) -> bool:
         return False
 
 
-def _rank(runs: Sequence[Run]) -> dict[int, list[Cell]]:
+def _rank(runs: Sequence[Run], objective: str) -> dict[int, list[Cell]]:
     """The cells of each replicate that trained to the end, best first."""
     return {
-        replicate: [members[0].cell for objective, members in rank_cells(search) if math.isfinite(objective)]
+        replicate: [members[0].cell for loss, members in rank_cells(search, objective) if math.isfinite(loss)]
         for replicate, search in split_replicates(runs).items()
     }
 
@@ -220,7 +229,16 @@ def _make_trials(plan: Plan, cells: Sequence[tuple[int, Cell]]) -> Iterator[Tria
         task = plan.tasks.get(config.task, config.device)
         check_target(config.task, task)
         _check_once(config, checked)
-        yield Trial(config, task.fingerprint, name if cell else None, cell, replicate, plan.stage)
+        _check_objective(plan.sweep.objective, config.average)
+        sweep = name if cell else None
+        yield Trial(config, task.fingerprint, sweep, cell, replicate, plan.stage, plan.sweep.objective)
+
+
+def _check_objective(objective: str, average: AverageConfig) -> None:
+    """Raises ConfigError unless the objective is among what will be evaluated."""
+    known = [RAW_LOSS, *(f"{label}_{RAW_LOSS}" for label in labels_of(average))]
+    if objective not in (*known, BEST):
+        raise ConfigError("sweep.objective", objective, f"expected {BEST}, or what is evaluated: {', '.join(known)}")
 
 
 def _check_once(config: TrialConfig, checked: set[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.config.sweep import BEST, RAW_LOSS
 from bench.jobs.plan import Plan, open_edges
 from bench.jobs.tables import print_line, print_table, short_names
 from bench.runs.objective import rank_cells, split_replicates
@@ -51,15 +52,15 @@ def _print_run(plan: Plan, run: Run, console: Console) -> None:
 
 def _print_sweep(plan: Plan, runs: Sequence[Run], console: Console) -> None:
     """A row per cell, seeds averaged, best first, search by search; then what the table cannot say."""
-    searches = split_replicates(runs)
-    cells = [(number, *cell) for number, search in searches.items() for cell in rank_cells(search)]
+    searches, by = split_replicates(runs), plan.sweep.objective
+    cells = [(number, *cell) for number, search in searches.items() for cell in rank_cells(search, by)]
     trial = plan.trials[0].config
     what = "the best on fresh seeds" if plan.stage == "fresh" else f"sweep {plan.sweep.name}"
-    print_line(f"{trial.optimizer.name} on {trial.task.name}, {what}, by final val_loss, mean over seeds", console)
+    print_line(f"{trial.optimizer.name} on {trial.task.name}, {what}, by final {_name(by)}, mean over seeds", console)
     rows = [
         {
             **({"search": number} if len(searches) > 1 else {}),
-            **_describe_cell(objective, seeds, trial.task.target.metric),
+            **_describe_cell(by, objective, seeds, trial.task.target.metric),
         }
         for number, objective, seeds in cells[:MAX_ROWS]
     ]
@@ -71,13 +72,17 @@ def _print_sweep(plan: Plan, runs: Sequence[Run], console: Console) -> None:
         print_line(warning, console, style="yellow")
 
 
-def _describe_cell(objective: float, seeds: Sequence[Run], metric: str) -> dict[str, Any]:
+def _name(objective: str) -> str:
+    return f"{BEST} {RAW_LOSS}" if objective == BEST else objective
+
+
+def _describe_cell(by: str, objective: float, seeds: Sequence[Run], metric: str) -> dict[str, Any]:
     """A row of the sweep's table; `metric`, the target's, is shown where it is not the loss that ranks."""
     cell = seeds[0].cell
     statuses = [run.status for run in seeds]
     row = {name: cell[key] for key, name in short_names(list(cell)).items()}
-    row["final val_loss"] = objective if math.isfinite(objective) else None
-    if metric != "val_loss":
+    row[f"final {_name(by)}"] = objective if math.isfinite(objective) else None
+    if metric != by:
         finals = [run.summary.figures.get(f"final_{metric}") for run in seeds]
         measured = [value for value in finals if value is not None]
         row[f"median {metric}"] = median(measured) if len(measured) == len(seeds) else None
@@ -95,7 +100,7 @@ def _steps(value: float | None) -> float:
 
 def edge_warnings(plan: Plan, runs: Sequence[Run]) -> list[str]:
     """A sentence for each grid axis on whose edge the best cell sits: the true best may lie beyond."""
-    objective, best = rank_cells(runs)[0]
+    objective, best = rank_cells(runs, plan.sweep.objective)[0]
     if not math.isfinite(objective):
         return ["No cell trained every seed to the end."]
     warnings = []

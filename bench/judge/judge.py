@@ -5,14 +5,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import pandas as pd
+
 from bench.analysis.scores import deviations
 from bench.analysis.sequential import LOOKS, UNRESOLVED, Look, candidate_level, decide, look_level, searches_needed
 from bench.jobs.plan import Plan
 from bench.judge.ledger import Ledger, key_of
 from bench.judge.question import Question, compose_arm, describe_unequal_ranges
-from bench.judge.searches import estimate_seconds, pair_searches, plan_searches, run_searches, score_frame
+from bench.judge.searches import estimate_seconds, pair_searches, plan_searches, run_searches
 from bench.judge.verdict import LookAt, TaskVerdict, Verdict
-from bench.runs.schema import Run
 from bench.runs.store import Store
 
 
@@ -22,13 +23,13 @@ class Progress:
 
     Attributes:
         margin: the task's least relevant difference of logarithms.
-        arms: the runs on fresh seeds of the candidate and of the baseline.
+        arms: from `run_searches`, of the candidate and of the baseline.
         looks: one per planned look that was reached.
     """
 
     task: str
     margin: float
-    arms: tuple[list[Run], list[Run]] = ([], [])
+    arms: tuple[pd.DataFrame, pd.DataFrame] = field(default=(pd.DataFrame(), pd.DataFrame()))
     looks: list[Look] = field(default_factory=list)
     is_out_of_time: bool = False
 
@@ -128,7 +129,7 @@ class Judge:
         needed = (
             searches_needed(last, progress.margin, self.level_at(LOOKS[-1])) if last.verdict == UNRESOLVED else math.nan
         )
-        (between, within), (other_between, other_within) = (deviations(score_frame(runs)) for runs in progress.arms)
+        (between, within), (other_between, other_within) = (deviations(runs) for runs in progress.arms)
         return TaskVerdict(
             task=progress.task,
             verdict=last.verdict,

@@ -1,10 +1,16 @@
-"""What a sweep is judged by: the final validation loss, mean over seeds, and the cell that is best by it."""
+"""What a sweep is judged by: a final validation loss, mean over seeds, and the cell that is best by it.
+
+Which weights it is the loss of is `sweep.objective`: those in training (`val_loss`), an average of them
+(`ema_0.98_val_loss`), or of each training whichever has the lowest (`best`). What was chosen by validation is shown by
+the test loss of the same weights.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Literal
 
+from bench.config.sweep import BEST, RAW_LOSS
 from bench.runs.schema import Run
 
 
@@ -33,12 +39,12 @@ def rank(losses: Mapping[str, Sequence[float]]) -> list[str]:
     return sorted(losses, key=key)
 
 
-def rank_cells(runs: Sequence[Run]) -> list[tuple[float, list[Run]]]:
+def rank_cells(runs: Sequence[Run], objective: str = RAW_LOSS) -> list[tuple[float, list[Run]]]:
     """Runs of one search by cell with its objective, best first; inf where a seed did not train to the end."""
     cells: dict[str, list[Run]] = {}
     for run in runs:
         cells.setdefault(repr(run.cell), []).append(run)
-    losses = {cell: list(map(_final_loss, members)) for cell, members in cells.items()}
+    losses = {cell: [final_loss(run, objective) for run in members] for cell, members in cells.items()}
     return [(fmean(losses[cell]), cells[cell]) for cell in rank(losses)]
 
 
@@ -52,15 +58,27 @@ def edge_of(value: float, low: float, high: float) -> Literal["lower", "higher"]
     return "higher" if value >= high else None
 
 
-def objective_of(runs: Sequence[Run]) -> float:
+def objective_of(runs: Sequence[Run], objective: str = RAW_LOSS) -> float:
     """The objective of the best cell, on fresh seeds where it was trained on some; mean over searches, inf if none."""
     best = []
     for search in split_replicates(runs).values():
         fresh = [run for run in search if run.stage == "fresh"]
-        best.append(rank_cells(fresh or search)[0][0])
+        best.append(rank_cells(fresh or search, objective)[0][0])
     return fmean(best) if best else math.inf
 
 
-def _final_loss(run: Run) -> float:
-    value = run.summary.final_val_loss
+def final_loss(run: Run, objective: str = RAW_LOSS, split: Literal["val", "test"] = "val") -> float:
+    """The final loss of the weights that `objective` names, inf where the run did not train to the end."""
+    value = run.summary.figures.get(f"final_{weights_of(run, objective)}{split}_loss")
     return math.inf if value is None or run.status != "completed" else value
+
+
+def weights_of(run: Run, objective: str) -> str:
+    """What the names of the chosen weights' metrics begin with: nothing for those in training, else as `ema_0.98_`."""
+    if objective != BEST:
+        return objective.removesuffix(RAW_LOSS)
+    figures = run.summary.figures
+    measured = [name for name in figures if name.startswith("final_") and name.endswith(RAW_LOSS)]
+    losses = {name: value for name in measured if (value := figures[name]) is not None}
+    best = min(losses, key=lambda name: (losses[name], len(name)), default=f"final_{RAW_LOSS}")
+    return best.removeprefix("final_").removesuffix(RAW_LOSS)

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from bench.config.plain import check_plain
 from bench.config.schema import MAX_TRIAL_VALUES, TrialConfig, parse_trial
-from bench.config.sweep import STAGES, Stage
+from bench.config.sweep import RAW_LOSS, STAGES, Stage
 from bench.config.validation import Strict, allowed, tell_faults
 from bench.errors import shorten
 from bench.runs.crossings import first_crossings
@@ -107,13 +107,15 @@ class SweepPlace(Strict):
     """The sweep that a run belongs to, and the swept keys with their values here.
 
     `replicate` counts independent searches from 0. At the `stage` of tuning, good cells are sought; choosing trains the
-    best of them on more seeds; and fresh seeds are those on which the chosen cell is shown.
+    best of them on more seeds; and fresh seeds are those on which the chosen cell is shown. `objective` is what
+    cells are chosen by, see `bench.runs.objective`.
     """
 
     name: str
     cell: dict[str, JsonValue]
     replicate: Count = 0
     stage: Annotated[Stage, allowed(f"one of {', '.join(STAGES)}")] = "tuning"
+    objective: str = RAW_LOSS
 
 
 class PackPlace(Strict):

@@ -101,7 +101,13 @@ def _describe_trial(trial: Trial) -> dict[str, Any]:
         "fingerprint": trial.fingerprint,
         "sweep": None
         if trial.sweep is None
-        else SweepPlace(name=trial.sweep, cell=dict(trial.cell), replicate=trial.replicate, stage=trial.stage),
+        else SweepPlace(
+            name=trial.sweep,
+            cell=dict(trial.cell),
+            replicate=trial.replicate,
+            stage=trial.stage,
+            objective=trial.objective,
+        ),
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.schema import TrialConfig
-from bench.config.sweep import Stage
+from bench.config.sweep import RAW_LOSS, Stage
 from bench.runs.folders import ResultsFolder
 from bench.runs.identity import code_fingerprint, run_id
 from bench.runs.schema import Fingerprint
@@ -24,6 +24,7 @@ class Trial:
         cell: the swept keys with their values here.
         replicate: which of several independent searches it belongs to.
         stage: whether it looks for a good cell, chooses among the best of them, or shows the chosen one on fresh seeds.
+        objective: what its search goes by.
     """
 
     config: TrialConfig
@@ -32,6 +33,7 @@ class Trial:
     cell: Mapping[str, Any]
     replicate: int = 0
     stage: Stage = "tuning"
+    objective: str = RAW_LOSS
 
     @cached_property
     def fingerprint(self) -> Fingerprint:

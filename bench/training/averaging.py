@@ -60,7 +60,7 @@ class MovingAverages:
 
     def items(self) -> Iterator[tuple[str, Tensors]]:
         if self.num_updates:
-            yield from zip(labels_of("ema", self.decays), self.averages, strict=True)
+            yield from zip(_label("ema", self.decays), self.averages, strict=True)
 
     def keep(self, index: Tensor) -> None:
         self.averages = [_select(average, index) for average in self.averages]
@@ -87,7 +87,7 @@ class LatestSnapshots:
             self.snapshots = [*self.snapshots, snapshot][-max(self.windows) :]
 
     def items(self) -> Iterator[tuple[str, Tensors]]:
-        for label, window in zip(labels_of("lawa", self.windows), self.windows, strict=True):
+        for label, window in zip(_label("lawa", self.windows), self.windows, strict=True):
             latest = self.snapshots[-window:]
             if latest:
                 yield label, {name: torch.stack([one[name] for one in latest]).mean(0) for name in latest[0]}
@@ -114,7 +114,7 @@ class AveragingLearner:
         self.averages: Averages = MovingAverages(config.decays)
         if config.name == "lawa":
             self.averages = LatestSnapshots(config.windows, config.every)
-        self.labels = labels_of(config.name, config.windows if config.name == "lawa" else config.decays)
+        self.labels = labels_of(config)
 
     @property
     def weights(self) -> Tensors:
@@ -161,7 +161,12 @@ class AveragingLearner:
         self.averages.restore(state["averages"], self._device)
 
 
-def labels_of(name: str, settings: Sequence[float]) -> list[str]:
+def labels_of(config: AverageConfig) -> list[str]:
+    """What the names of every average's metrics begin with."""
+    return _label(config.name, config.windows if config.name == "lawa" else config.decays)
+
+
+def _label(name: str, settings: Sequence[float]) -> list[str]:
     """`ema` for a single setting, `ema_0.99` and so on for several."""
     return [name] if len(settings) == 1 else [f"{name}_{setting:g}" for setting in settings]
 

@@ -78,7 +78,7 @@ def log_sweep(config: TrackerConfig, trial: Trial, runs: Sequence[Run], objectiv
         config: the tracker's options.
         trial: any trial of the sweep.
         runs: all of them.
-        objective: the final validation loss, mean over seeds, of the best cell.
+        objective: what the sweep goes by, mean over seeds, of the best cell.
         folder: the results folder.
     """
     import wandb

@@ -31,7 +31,7 @@ def track_job(plan: Plan, runs: Sequence[Run]) -> None:
         from bench.jobs.trackers.wandb_run import log_sweep
 
         with quiet("wandb"):
-            log_sweep(config, trial, runs, objective_of(runs), folder)
+            log_sweep(config, trial, runs, objective_of(runs, plan.sweep.objective), folder)
     elif trial.sweep is None and has_agent and trial.run_id in plan.finished:
         _replay(plan, runs[0])
     if any(folder.glob("wandb/offline-run-*")):
