@@ -43,7 +43,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     rule: Rule
     modifiers: tuple[str, ...] = ()
-    apply_rule = staticmethod(apply_rule)  # for harnesses that train many models at once
+    apply_rule: Callable[..., None] = staticmethod(apply_rule)  # for harnesses that train many models at once
+    compiles = False
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         self._buckets: dict[int, tuple[tuple[int, ...], list[_Bucket]]] = {}
@@ -123,6 +124,12 @@ class RuleOptimizer(torch.optim.Optimizer):
 
         return type(cls.__name__, (cls,), {"modifiers": chosen, "rule_for": rule_for, "first_update": None})
 
+    def compile_rules(self) -> None:
+        """Compile the element-wise rules at the next step, with a C++ compiler or Triton: see `optimizers.compiled`."""
+        from optimizers.compiled import CompiledRules  # late: what traces and compiles takes seconds to import
+
+        self.apply_rule, self.compiles, self._buckets = CompiledRules(), True, {}
+
     @overload
     def step(self, closure: None = None) -> None: ...
     @overload
@@ -179,7 +186,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         for key in sorted(calls):
             rule, joined = rules[key[0]], calls[key]
             for piece in [joined] if rule.layout == "whole" else _cut_into_pieces(joined):
-                yield _Bucket(rule, piece, [self.state[param] for param in piece])
+                yield _Bucket(rule, piece, [self.state[param] for param in piece], self.apply_rule, self.compiles)
 
 
 def _piece_size(tensor: Tensor) -> int:
@@ -197,10 +204,25 @@ def _cut_into_pieces(params: list[Tensor]) -> Iterator[list[Tensor]]:
 
 
 class _Bucket:
-    """Parameters that one call of a rule updates, with the buffers in which they are joined."""
+    """Parameters that one call of a rule updates, with the buffers in which they are joined.
 
-    def __init__(self, rule: Rule, params: list[Tensor], states: list[dict[str, Any]]) -> None:
-        self.rule, self.params, self.states = rule, params, states
+    Args:
+        rule: the rule.
+        params: the parameters.
+        states: what the optimizer keeps for each.
+        apply: applies the rule, as `apply_rule` does.
+        compiles: whether `apply` passes over a tensor once, so that there is no use in cutting it into pieces.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        params: list[Tensor],
+        states: list[dict[str, Any]],
+        apply: Callable[..., None],
+        compiles: bool,
+    ) -> None:
+        self.rule, self.params, self.states, self.apply, self.compiles = rule, params, states, apply, compiles
         for param, state in zip(params, states, strict=True):
             if not state:
                 state.update({"step": 0, **rule.init_state(param)})
@@ -243,7 +265,7 @@ class _Bucket:
     def _step_joined(self, group: dict[str, Any]) -> None:
         torch._foreach_copy_(self.grad_views, [_grad(param) for param in self.params])
         torch._foreach_copy_(self.param_views, self.params)
-        apply_rule(self.rule, self.param, self.grad, self.state, group, self.states[0]["step"])
+        self.apply(self.rule, self.param, self.grad, self.state, group, self.states[0]["step"])
         torch._foreach_copy_(self.params, self.param_views)
 
     def _step_alone(self, group: dict[str, Any]) -> None:
@@ -253,9 +275,10 @@ class _Bucket:
             tensors = [_local(tensor) for tensor in tensors]
         pieces: Iterator[tuple[Tensor, ...]] = iter([tuple(tensors)])
         if self.rule.layout == "flat" and all(tensor.is_contiguous() for tensor in tensors):
-            pieces = zip(*(tensor.view(-1).split(_piece_size(param)) for tensor in tensors), strict=True)
+            size = param.numel() if self.compiles else _piece_size(param)
+            pieces = zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True)
         for piece_param, piece_grad, *piece_state in pieces:
-            apply_rule(self.rule, piece_param, piece_grad, piece_state, group, state["step"])
+            self.apply(self.rule, piece_param, piece_grad, piece_state, group, state["step"])
 
 
 def _is_sharded(tensor: Tensor) -> bool:

@@ -57,6 +57,8 @@ class Ensemble:
         self.before: dict[str, Tensor] = {}
         params = [trainable(model) for model in models]
         optimizers = [RoutedOptimizer(trial.optimizer, own, labels) for trial, own in zip(trials, params, strict=True)]
+        if self.trial.compile == "rules":
+            optimizers[0].compile_rules()
         self.optimizer = EnsembleOptimizer(optimizers, params)
         self.num_parameters = sum(param.numel() for param in models[0].parameters())
         fixed = [{**dict(model.named_parameters()), **dict(model.named_buffers())} for model in models]

@@ -109,6 +109,8 @@ class PlainLearner:
         self.num_parameters = sum(param.numel() for param in self.model.parameters())
         self.labels = task.param_labels(self.model)
         self.optimizer = RoutedOptimizer(trial.optimizer, self.params, self.labels)
+        if trial.compile == "rules":
+            self.optimizer.compile_rules()
         generator = make_generator(trial.seed, trial.task.name, "data")
         self.indices = IndexStream(task, [generator], trial.device)
         self.randomness = CountedRandomness()

@@ -188,8 +188,8 @@ def _compare_models(task: Task, trials: Sequence[TrialConfig], precision: str, t
 
 def _with_gradient_descent(trial: TrialConfig, seed: int, precision: str) -> TrialConfig:
     descent = OptimizerConfig.model_validate({"name": "descent", "_target_": "torch.optim.SGD", "lr": 1e-3})
-    changes = {"optimizer": descent, "seed": seed, "precision": precision, "clip_norm": None, "diagnostics": False}
-    return trial.model_copy(update=changes)
+    plain = {"clip_norm": None, "diagnostics": False, "compile": "none"}
+    return trial.model_copy(update={"optimizer": descent, "seed": seed, "precision": precision, **plain})
 
 
 def _train_model(learner: PlainLearner | Ensemble) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from bench.config.schema import TrialConfig
 from bench.errors import ConfigError
 from bench.training.clock import StepClock
+from bench.training.compiling import check_compile
 from bench.training.components import Task
 from bench.training.learner import PlainLearner
 from bench.training.memory import is_out_of_memory
@@ -21,11 +22,14 @@ def rehearse(task: Task, config: TrialConfig) -> None:
     Raises:
         ConfigError: an option, a parameter or a gradient that is refused.
     """
+    check_compile(config)
     compiled = "torch._dynamo" in sys.modules  # whoever compiles has imported it, and one step does not pay for that
     eagerly = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
     try:
         with eagerly:
-            PlainLearner(task, config).step(1.0, StepClock(torch.device(config.device)))
+            PlainLearner(task, config.model_copy(update={"compile": "none"})).step(
+                1.0, StepClock(torch.device(config.device))
+            )
     except ConfigError:
         raise
     except Exception as error:  # the task and the optimizer may be anyone's code

@@ -62,6 +62,12 @@ class RoutedOptimizer:
         self._matrices.append((param, matrix))
         return matrix
 
+    def compile_rules(self) -> None:
+        """Compile the rules of those optimizers that are built on some."""
+        for route in self.routes:
+            if hasattr(route.optimizer, "compile_rules"):
+                route.optimizer.compile_rules()
+
     def set_lr_factor(self, factor: float) -> None:
         """Set every group's lr to `factor` times its configured value."""
         for route, lrs in zip(self.routes, self._base_lrs, strict=True):
