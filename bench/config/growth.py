@@ -5,21 +5,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-MAX_GROWTH = 8  # rounds; a grid that is flat towards one side has no best cell there
+MAX_GROWTH = 12  # rounds; a grid that is flat towards one side has no best cell there
+QUESTIONS = ("seed", "task.loss_scale", "task.variant")
 
 
 def beyond_edges(axes: Mapping[str, Sequence[Any]], best: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """For each axis of numbers whose edge the best cell sits on, the value that lies one step beyond.
 
     The step goes on as the axis does: by a factor where it is spaced evenly in logarithm, else by a difference. An axis
-    of numbers from 0 up never goes below 0, and the seed is no axis to be tuned.
+    of numbers from 0 up never goes below 0. What makes another question of it is no axis to be tuned.
 
     Args:
         axes: the values of each key.
         best: the best cell.
     """
     for key, values in axes.items():
-        if key == "seed" or key not in best or len(values) < 2 or not all(map(_is_number, values)):
+        if key in QUESTIONS or key not in best or len(values) < 2 or not all(map(_is_number, values)):
             continue
         ordered = sorted(values)
         if best[key] == ordered[0]:

@@ -212,7 +212,8 @@ def test_a_range_of_no_known_form_is_refused(bounds: dict[str, Any]) -> None:
     ],
 )
 def test_an_axis_goes_on_beyond_the_edge_that_the_best_sits_on(values: list[Any], best: Any, beyond: Any) -> None:
-    found = dict(beyond_edges({"a": values, "seed": [0, 1]}, {"a": best, "seed": 0}))
+    questions = {"seed": [0, 1], "task.loss_scale": [1e-3, 1.0]}
+    found = dict(beyond_edges({"a": values, **questions}, {"a": best, "seed": 0, "task.loss_scale": 1.0}))
     assert found == ({} if beyond is None else {"a": pytest.approx(beyond)})
 
 

@@ -90,11 +90,11 @@ def _draw_without_eps(
     handles = {}
     for optimizer, mine in groups(cells, "optimizer"):
         best = mine.groupby("loss_scale")["loss"].min()
-        best = best[np.isfinite(best)]
-        for loss in best:
+        learned = best[np.isfinite(best)]
+        for loss in learned:
             axis.axhline(loss, zorder=2, lw=2.4, **palette.line(optimizer))
-        if len(best):
-            same = f", at {len(best)} loss scales" if len(best) > 1 else ""
+        if len(learned):
+            same = f", at {len(learned)} of {len(best)} loss scales" if len(best) > 1 else ""
             handles[f"~{optimizer}"] = Line2D([], [], lw=2.4, label=f"{short(optimizer, 24)} (no eps{same})",
                                               **palette.line(optimizer))  # fmt: skip
     return handles

@@ -93,9 +93,11 @@ def draw_response(axis: Axes, curve: pd.DataFrame, palette: Palette, optimizer: 
 
 
 def limit_losses(axis: Axes, losses: pd.Series) -> None:
-    """A log axis where losses span more than a factor of three."""
+    """A log axis where losses span more than a factor of three, no numbers where there is no loss."""
     finite = losses[np.isfinite(losses)]
-    if len(finite) and finite.min() > 0 and finite.max() > 3 * finite.min():
+    if finite.empty:
+        axis.set_yticks([])
+    elif finite.min() > 0 and finite.max() > 3 * finite.min():
         log_axis(axis, "y")
     else:
         plain_axis(axis, "y")
