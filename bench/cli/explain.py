@@ -10,7 +10,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
-from bench.cli.folders import GROUPS, config_dirs
+from bench.cli.folders import GROUPS, config_dirs, find_conf_dir
 from bench.cli.help import group_members
 from bench.cli.hints import explain_missing_key
 from bench.errors import ConfigError, StoreError, did_you_mean, shorten
@@ -20,10 +20,18 @@ AMBIGUOUS = re.compile(r"Ambiguous value for argument '(.+?)'$", re.MULTILINE)
 
 
 def check_choices(args: Sequence[str]) -> None:
-    """Refuse a member of a group that leads out of its folder, where Hydra would follow. Raises ConfigError."""
+    """Refuse what Hydra would take: a member of a group outside of its folder, a new key at the top.
+
+    Raises:
+        ConfigError: in one line, for a new key with the place where it may belong.
+    """
     for group, value in _choices(args):
         if ".." in value or value.startswith("/"):
             raise ConfigError(group, value, f"expected one of {', '.join(group_members(group, args))}")
+    known = {"hydra", *GROUPS, *OmegaConf.load(find_conf_dir() / "config.yaml")}
+    for key, equals, _ in (arg.partition("=") for arg in args if arg.startswith("+")):
+        if equals and re.fullmatch(r"\++\w+", key) and key.lstrip("+") not in known:
+            raise explain_missing_key(key.lstrip("+"), args)
 
 
 def _choices(args: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -121,6 +121,10 @@ class AveragingLearner:
         return self.learner.weights
 
     @property
+    def grad_norm(self) -> Tensor | None:
+        return self.learner.grad_norm
+
+    @property
     def _device(self) -> torch.device:
         return next(iter(self.weights.values())).device
 

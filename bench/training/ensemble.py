@@ -55,6 +55,7 @@ class Ensemble:
         models = [build_model(task, trial).train() for trial in trials]
         self.labels = labels = task.param_labels(models[0])
         self.before: dict[str, Tensor] = {}
+        self.grad_norm: Tensor | None = None
         params = [trainable(model) for model in models]
         optimizers = [RoutedOptimizer(trial.optimizer, own, labels) for trial, own in zip(trials, params, strict=True)]
         if self.trial.compile == "rules":
@@ -82,8 +83,8 @@ class Ensemble:
         with self.randomness.refused_in_backward():
             self.optimizer.backward((losses if scale == 1.0 else losses * scale).sum())
         clock.lap("backward")
-        if self.trial.clip_norm is not None:
-            self.optimizer.clip(self.trial.clip_norm, self.trial.task.loss_scale)
+        if self.trial.clip_norm is not None or self.trial.diagnostics:
+            self.grad_norm = self.optimizer.clip(self.trial.clip_norm, self.trial.task.loss_scale)
         self.optimizer.step(lr_factor)
         clock.lap("optimizer")
         self.randomness.end_first_step()

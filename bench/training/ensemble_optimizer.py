@@ -57,14 +57,21 @@ class EnsembleOptimizer:
     def _used(self) -> list["Bucket"]:
         return [bucket for bucket in self.buckets if not self._unused.issuperset(bucket.shapes)]
 
-    def clip(self, max_norm: float, loss_scale: float) -> None:
-        """Scale every trial's gradients so that the joint norm of the unscaled ones is at most `max_norm`."""
+    def clip(self, max_norm: float | None, loss_scale: float) -> Tensor:
+        """Scale every trial's gradients so that the joint norm of the unscaled ones is at most `max_norm`, if any.
+
+        Returns:
+            That norm before, `[K]`.
+        """
         grads = [bucket.grad.flatten(1) for bucket in self._used]
         unscaled = grads if loss_scale == 1.0 else [grad / loss_scale for grad in grads]
         norms = torch.stack([torch.linalg.vector_norm(grad, dim=1) for grad in unscaled])
-        factor = (max_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
-        for grad in grads:
-            grad.mul_(factor[:, None])
+        norm: Tensor = torch.linalg.vector_norm(norms, dim=0)
+        if max_norm is not None:
+            factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+            for grad in grads:
+                grad.mul_(factor[:, None])
+        return norm
 
     @torch.no_grad()
     def step(self, lr_factor: float) -> None:

@@ -32,6 +32,10 @@ class Learner(Protocol):
     num_parameters: int
 
     @property
+    def grad_norm(self) -> Tensor | None:
+        """Of the last step's unscaled gradient before it was clipped, `[K]`, where it is clipped or diagnosed."""
+
+    @property
     def weights(self) -> Tensors:
         """What is trained, by name, outside of autograd and as it is now; with a leading [K] in a pack."""
 
@@ -116,6 +120,7 @@ class PlainLearner:
         self.randomness = CountedRandomness()
         self.num_steps = 0
         self.before: dict[str, Tensor] = {}
+        self.grad_norm: Tensor | None = None
         self.on_cuda = torch.device(trial.device).type == "cuda"
 
     def step(self, lr_factor: float, clock: StepClock) -> Tensor:
@@ -177,11 +182,14 @@ class PlainLearner:
             (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]
 
     def _clip(self) -> None:
-        """Clip the norm that the gradients of the unscaled loss have."""
+        """Measure the norm that the gradients of the unscaled loss have, and clip it, where that is asked for."""
+        if self.trial.clip_norm is None and not self.trial.diagnostics:
+            return
+        scale = self.trial.task.loss_scale
+        grads = [param.grad for param in self.params.values() if param.grad is not None]
+        norm = nn.utils.get_total_norm(grads if scale == 1.0 else [grad / scale for grad in grads])
+        self.grad_norm = norm.detach().reshape(1)
         if self.trial.clip_norm is not None:
-            scale = self.trial.task.loss_scale
-            grads = [param.grad for param in self.params.values() if param.grad is not None]
-            norm = nn.utils.get_total_norm(grads if scale == 1.0 else [grad / scale for grad in grads])
             nn.utils.clip_grads_with_norm_(self.params.values(), self.trial.clip_norm, norm)
 
     @property

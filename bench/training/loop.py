@@ -178,6 +178,8 @@ class TrainingLoop:
         metrics = dict(self.learner.evaluate("val", full=False))
         if self.diagnostics and self.step:
             metrics |= self.learner.diagnose()
+        if self.learner.grad_norm is not None:
+            metrics["grad_norm"] = self.learner.grad_norm
         if self.losses:
             losses = torch.stack(self.losses)
             metrics["train_loss"] = losses.double().mean(0)

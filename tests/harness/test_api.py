@@ -72,6 +72,7 @@ def test_the_notebook_of_the_readme_runs(
         ("optimizer=adamm", "optimizer=adamm: no such optimizer, did you mean 'adam'"),
         ("optimizer.lrr=1", "optimizer.lrr=1: AdamW\\(params"),
         ("seed=1.5", "seed=1.5: expected a whole number"),
+        ("+lr=1", "lr=1: no such key, did you mean optimizer.lr=1"),
         ("optimizer=../x", "optimizer=../x: expected one of"),
     ],
 )

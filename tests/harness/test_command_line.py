@@ -47,6 +47,8 @@ MISTAKES = {
     "sweep=seeds sweep.axes.seed=[range,0,1e12]": "at most 100,000 values",
     "lr=0.1": "lr=0.1: no such key, did you mean optimizer.lr=0.1?",
     "steps=100": "steps=100: no such key, did you mean task.steps=100?",
+    "+lr=1": "lr=1: no such key, did you mean optimizer.lr=1?",
+    "+steps=100": "steps=100: no such key, did you mean task.steps=100?",
     "seeds=5": "seeds=5: no such key, did you mean sweep=seeds?",
     "wandb.project=x": "did you mean tracker.project=x?",
     "batch_sizes=4": "did you mean task.batch_size=4?",

@@ -50,7 +50,7 @@ def test_seeds_are_runs_of_one_group_with_axes_metrics_and_summaries(
     mapping: Mapping, small: Small, pack_size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     axes = ["sweep=seeds", "sweep.axes.seed=[0,1,2]", f"pack_size={pack_size}"]
-    composed = mapping(*small("mlp"), *SHORT, *axes, "tracker=wandb", "tracker.tags=[mine]")
+    composed = mapping(*small("mlp"), *SHORT, *axes, "tracker=wandb", "tracker.tags=[mine]", "clip_norm=1")
     run_job(composed)
     runs = offline_runs(composed)
     stored = {
@@ -61,7 +61,9 @@ def test_seeds_are_runs_of_one_group_with_axes_metrics_and_summaries(
     assert len({run.group for run in runs}) == 1
     for run in runs:
         assert [row["train/step"] for row in run.history if "val/loss" in row] == [0, 10, 20]
-        assert {"train/loss", "train/lr", "train/samples", "time/steps_per_second"} <= set(run.history[-1])
+        told = {"train/loss", "train/lr", "train/samples", "train/grad_norm", "time/steps_per_second"}
+        assert told <= set(run.history[-1])
+        assert not any(name.startswith("time/") for name in run.summary)
         assert run.history[-1]["time/train_seconds"] > 0
         assert (run.metrics["*"].step_metric, run.job_type) == ("train/step", "train")
         assert run.metrics["val/loss"].summary.min

@@ -169,6 +169,32 @@ def test_the_clipped_norm_is_the_same_at_every_loss_scale(
             assert norm == pytest.approx(0.1, rel=1e-4)
 
 
+@pytest.mark.parametrize("options", [["diagnostics=true"], ["clip_norm=1e9", "task.loss_scale=0.25"]])
+def test_the_gradients_norm_is_how_far_sgd_moves_and_stands_in_every_row_but_the_first(
+    plan: MakePlan, small: Small, options: list[str]
+) -> None:
+    sgd = ["optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.weight_decay=0"]
+    made = plan(*small("mlp"), *sgd, "precision=float64", "sweep.axes.seed=[0,1]", "sweep=seeds", *options)
+    configs = [trial.config for trial in made.trials]
+    task = made.tasks.get(configs[0].task, "cpu")
+    norms = []
+    for config in configs:
+        learner = PlainLearner(task, config)
+        before = {name: param.clone() for name, param in learner.weights.items()}
+        learner.step(1.0, StepClock(torch.device("cpu")))
+        lr = config.optimizer.hyperparameters["lr"] * config.task.loss_scale
+        moved = sum(float((param - before[name]).square().sum()) for name, param in learner.weights.items())
+        assert learner.grad_norm is not None
+        assert learner.grad_norm.item() == pytest.approx(math.sqrt(moved) / lr, rel=1e-9)
+        norms.append(learner.grad_norm.item())
+    ensemble = Ensemble(task, configs)
+    ensemble.step(1.0, StepClock(torch.device("cpu")))
+    assert ensemble.grad_norm is not None
+    assert ensemble.grad_norm.tolist() == pytest.approx(norms, rel=1e-12)
+    rows = train_first(made).rows
+    assert ["grad_norm" in row for row in rows] == [False, *[True] * (len(rows) - 1)]
+
+
 class PlainSGD(RuleOptimizer):
     """The gradient itself, so that a pack of it can be measured."""
 

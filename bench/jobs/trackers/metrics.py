@@ -10,23 +10,25 @@ from bench.config.schema import TaskConfig
 from bench.jobs.tables import format_value, short_names
 from bench.runs.identity import meaning_of
 from bench.runs.trial import Trial
+from bench.training.clock import PARTS
 from bench.training.record import Row
 
 SPLITS = ("train", "val", "test")
 MAX_NAME = 128  # characters that wandb takes for a name or a group
+DIGITS = 8  # more than float32 has; longer numbers would be half of a tracker's files
+LEFT_OUT = {f"{part}_seconds" for part in ("step", *PARTS)}  # a run's own `metrics.parquet` has them
 
 
 def name_metrics(row: Row, task: TaskConfig) -> dict[str, float]:
-    """The finite values of a row under their names in a tracker, and what follows from them.
+    """The finite values of a row in eight digits under their names in a tracker, and what follows from them.
 
     `train/samples` and `train/tokens` count what the trial has seen, `time/steps_per_second` is its throughput since
-    the last row, shared among the trials of a pack.
+    the last row, shared among the trials of a pack; how a step's time is spent is left to the run's own files.
     """
-    values = {_place(name): value for name, value in row.items() if math.isfinite(value)}
-    values |= count_seen(row["step"], task)
-    if values.get("time/step_seconds"):
-        values["time/steps_per_second"] = 1 / values["time/step_seconds"]
-    return values
+    told = {_place(name): value for name, value in row.items() if name not in LEFT_OUT and math.isfinite(value)}
+    if (seconds := row.get("step_seconds", math.nan)) > 0:
+        told["time/steps_per_second"] = 1 / seconds
+    return {name: float(f"{value:.{DIGITS}g}") for name, value in told.items()} | count_seen(row["step"], task)
 
 
 def count_seen(step: float, task: TaskConfig) -> dict[str, float]:

@@ -12,6 +12,14 @@ from bench.runs.schema import Run, Status
 from bench.runs.trial import Trial
 from bench.training.record import FINISHED
 
+WITHOUT_SUMMARY = (  # wandb would write their last values after every row
+    "time/train_seconds",
+    "time/elapsed_seconds",
+    "time/steps_per_second",
+    "train/samples",
+    "train/tokens",
+)
+
 
 class WandbRun:
     """The wandb run of one trial. The trial's id is the run's, so that a trial begun again is the same run, resumed.
@@ -48,6 +56,8 @@ class WandbRun:
         target = trial.config.task.target
         summaries = {"val/loss": "min", "val/accuracy": "max", target.metric.replace("_", "/", 1): target.mode}
         self.run.define_metric("train/step", hidden=True)
+        for name in WITHOUT_SUMMARY:
+            self.run.define_metric(name, step_metric="train/step", summary="none")
         self.run.define_metric("*", step_metric="train/step")
         for name, kind in summaries.items():
             self.run.define_metric(name, step_metric="train/step", summary=f"{kind},last")
