@@ -5,8 +5,10 @@ They are imported at their first use, so that `import bench` costs nothing.
 """
 
 import importlib
+import os
 from typing import Any
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads starve where a core is busy
 __version__ = "0.1.0"
 __all__ = ["analyse", "load_runs", "plan", "plot", "train"]
 

@@ -86,9 +86,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         return {**present, **{name: value for name, value in saved.items() if name not in TORCH_SWITCHES}}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        unwrap(torch.optim.Optimizer.add_param_group)(
-            self, param_group
-        )  # its wrapper would import all of torch._dynamo
+        add_param_group = unwrap(torch.optim.Optimizer.add_param_group)  # the wrapper would import torch._dynamo
+        add_param_group(self, param_group)
         group = self.param_groups[-1]
         self.check_group(group)
         for param in group["params"]:

@@ -8,14 +8,15 @@ shows which kernels take the time of a pack's step.
 """
 
 import argparse
+import multiprocessing
 import statistics
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 from common import compose_plan, describe_machine, publish
-from joblib.externals.loky import get_reusable_executor
 
 from bench.jobs.plan import Plan
 from bench.training.clock import StepClock
@@ -53,12 +54,10 @@ def rate_in_worker(optimizer: str, task: str, size: int, budget: float, start: f
 def rate_in_workers(optimizer: str, task: str, size: int, budget: float) -> float:
     """Trial-steps per second of one-thread workers side by side, after 8 seconds for starting and warming up."""
     num_workers = torch.get_num_threads()
-    executor = get_reusable_executor(max_workers=num_workers)
     start = time.time() + 8
-    rates = [executor.submit(rate_in_worker, optimizer, task, size, budget, start) for _ in range(num_workers)]
-    total = sum(rate.result() for rate in rates)
-    executor.shutdown()  # idle workers would slow down what is measured next
-    return total
+    with ProcessPoolExecutor(num_workers, multiprocessing.get_context("spawn")) as executor:
+        rates = [executor.submit(rate_in_worker, optimizer, task, size, budget, start) for _ in range(num_workers)]
+        return sum(rate.result() for rate in rates)
 
 
 def measure(optimizer: str, task: str, device: str, sizes: Sequence[int], repeats: int, budget: float) -> list[str]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -20,14 +20,16 @@ from bench.runs.environment import describe_environment
 from bench.runs.trial import Trial
 from bench.training.clock import StepClock
 from bench.training.components import Task
-from bench.training.ensemble import Ensemble
-from bench.training.learner import Learner, PlainLearner
+from bench.training.learner import Learner
 from bench.training.memory import is_out_of_memory
+from bench.training.train import make_learner
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 NUM_WARMUP_STEPS = 3
 NUM_ALONE_STEPS = 40
 NUM_PACK_STEPS = 4
+NUM_EVALUATIONS = 2  # of which the second is warm
 SMALLEST_PACK, LARGEST_CPU_PACK, LARGEST_GPU_PACK = 8, 256, 4096
 GOOD_ENOUGH = 1.03  # a larger pack must be faster by this factor, for it takes more memory and ends later
 
@@ -56,17 +58,31 @@ class Calibration:
         path = self._path("alone", trial)
         known = _read(path, {"seconds": float, "spread": float, "num_steps": int})
         if known is None:
-            seconds = _step_seconds(lambda: PlainLearner(task, trial.config), NUM_ALONE_STEPS, trial.config.device)
-            if not seconds:
+            seconds = _measure(task, [trial.config], lambda learner: _step_seconds(learner, NUM_ALONE_STEPS, trial))
+            if seconds is None:
                 return StepCost(math.nan, math.nan, 0)
             quartiles = statistics.quantiles(seconds, n=4)
-            cost = StepCost(statistics.median(seconds), quartiles[2] - quartiles[0], len(seconds))
-            known = asdict(cost)
+            known = asdict(StepCost(statistics.median(seconds), quartiles[2] - quartiles[0], len(seconds)))
             _write(path, known)
         return StepCost(**known)
 
+    def step_flops(self, task: Task, trial: Trial) -> float:
+        """Floating-point operations of matrix products, convolutions and attention in a step; inf where none fits."""
+        path = self._path("flops", trial)
+        known = _read(path, {"flops": float})
+        if known is None:
+            flops = _measure(task, [trial.config], _count_flops)
+            if flops is None:
+                return math.inf
+            known = {"flops": flops}
+            _write(path, known)
+        return float(known["flops"])
+
     def pack_size(self, task: Task, trials: Sequence[Trial]) -> tuple[int, float]:
-        """The pack size with the most trial-steps per second, and the seconds that one of its steps takes."""
+        """The pack size with the most trial-steps per second, and the seconds that one of its steps takes.
+
+        With each step goes its share of an evaluation. The size is 1 where no pack is faster than one by one.
+        """
         path = self._path(f"pack-{_log2(len(trials))}", trials[0])
         known = _read(path, {"size": int, "seconds": float})
         if known is None:
@@ -75,27 +91,14 @@ class Calibration:
             _write(path, known)
         return known["size"], known["seconds"]
 
-    def one_thread_cost(self, task: Task, trials: Sequence[Trial]) -> float:
-        """Seconds of a pack's step on one thread, over its seconds on all threads."""
-        path = self._path(f"threads-{_log2(len(trials))}", trials[0])
-        known = _read(path, {"cost": float})
-        if known is None:
-            configs, num_threads, seconds = [trial.config for trial in trials], torch.get_num_threads(), []
-            for threads in (1, num_threads):
-                torch.set_num_threads(threads)
-                seconds.append(_fastest(task, configs))
-            known = {"cost": seconds[0] / seconds[1]}
-            _write(path, known)
-        return float(known["cost"])
-
     def _measure_pack_size(self, task: Task, trials: Sequence[Trial]) -> tuple[int, float]:
         """Double the pack until a larger one no longer pays or fits, or there are no more trials."""
-        best_size, best_seconds = 1, _fastest(task, [trials[0].config])
+        best_size, best_seconds = 1, _fastest(task, trials[:1])
         if math.isnan(best_seconds):
             return best_size, best_seconds
         largest = LARGEST_GPU_PACK if trials[0].config.device.startswith("cuda") else LARGEST_CPU_PACK
         for size in _doublings(min(SMALLEST_PACK, len(trials)), min(largest, len(trials))):
-            seconds = _fastest(task, [trial.config for trial in trials[:size]])
+            seconds = _fastest(task, trials[:size])
             is_better = size / seconds > GOOD_ENOUGH * best_size / best_seconds
             if is_better:
                 best_size, best_seconds = size, seconds
@@ -117,27 +120,52 @@ def _doublings(first: int, last: int) -> Iterator[int]:
     yield last
 
 
-def _fastest(task: Task, configs: Sequence[TrialConfig]) -> float:
-    """Seconds of the fastest of a few steps of these trials together; NaN where they do not fit into memory."""
+def _fastest(task: Task, trials: Sequence[Trial]) -> float:
+    """Least seconds of a step of these trials together and its share of an evaluation; NaN where memory is short."""
 
-    def build() -> Learner:
-        return Ensemble(task, configs) if len(configs) > 1 else PlainLearner(task, configs[0])
+    def measure(learner: Learner) -> float:
+        step = min(_step_seconds(learner, NUM_PACK_STEPS, trials[0]))
+        device, seconds = torch.device(trials[0].config.device), []
+        for _ in range(NUM_EVALUATIONS):
+            start = time.perf_counter()
+            learner.evaluate("val", full=False)
+            _synchronize(device)
+            seconds.append(time.perf_counter() - start)
+        return step + min(seconds) / trials[0].config.task.eval_every
 
-    return min(_step_seconds(build, NUM_PACK_STEPS, configs[0].device), default=math.nan)
+    seconds = _measure(task, [trial.config for trial in trials], measure)
+    return math.nan if seconds is None else seconds
 
 
-def _step_seconds(build: Callable[[], Learner], num_steps: int, device_name: str) -> list[float]:
-    """Seconds of `num_steps` steps after a few to warm up, synchronised with the device; empty if out of memory."""
-    device = torch.device(device_name)
+def _measure(task: Task, configs: Sequence[TrialConfig], measure: Callable[[Learner], T]) -> T | None:
+    """What `measure` says of the learner of these trials; None where memory does not suffice."""
     try:
-        return time_steps(build(), NUM_WARMUP_STEPS + num_steps, device)[NUM_WARMUP_STEPS:]
+        return measure(make_learner(task, configs, is_pack=len(configs) > 1))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return []
+        return None
     finally:
-        if device.type == "cuda":
+        if torch.device(configs[0].device).type == "cuda":
             torch.cuda.empty_cache()  # for the workers, which have caches of their own
+
+
+def _step_seconds(learner: Learner, num_steps: int, trial: Trial) -> list[float]:
+    """Seconds of `num_steps` steps after a few to warm up."""
+    return time_steps(learner, NUM_WARMUP_STEPS + num_steps, torch.device(trial.config.device))[NUM_WARMUP_STEPS:]
+
+
+def _count_flops(learner: Learner) -> float:
+    from torch.utils.flop_counter import FlopCounterMode  # late: not needed where the count is known
+
+    with FlopCounterMode(display=False) as counter:
+        learner.step(1.0, StepClock(torch.device("cpu")))
+    return max(1.0, float(counter.get_total_flops()))
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def time_steps(learner: Learner, num_steps: int, device: torch.device) -> list[float]:
@@ -148,8 +176,7 @@ def time_steps(learner: Learner, num_steps: int, device: torch.device) -> list[f
     for _ in range(num_steps):
         start = time.perf_counter()
         learner.step(1.0, clock)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        _synchronize(device)
         seconds.append(time.perf_counter() - start)
     return seconds
 

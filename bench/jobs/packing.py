@@ -18,11 +18,13 @@ class Pack:
     Attributes:
         reason: why it is a single trial that cannot be packed.
         alone_step_seconds: what a step of its trials costs alone, where that was measured.
+        num_threads: how many threads it gets on a CPU; None: as many as there are.
     """
 
     trials: tuple[Trial, ...]
     reason: str | None = None
     alone_step_seconds: float | None = None
+    num_threads: int | None = None
 
 
 def structure(config: TrialConfig) -> str:

@@ -1,5 +1,6 @@
-"""How many trials train together and how many packs side by side: chosen by measurement, unless asked for."""
+"""How many trials train together, on how many threads, and how many packs side by side: measured, unless asked for."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,12 +10,13 @@ from bench.config.schema import SessionConfig
 from bench.jobs.calibration import Calibration
 from bench.jobs.packing import Pack, cut_into_packs, group_by_structure, structure, with_companion
 from bench.jobs.proofs import Proofs
+from bench.jobs.threads import threads_for, use_threads
 from bench.runs.folders import ResultsFolder
 from bench.runs.trial import Trial
 from bench.training.checkpoint import find_checkpointed
 from bench.training.components import Task, TaskShelf
 
-WORKER_START_SECONDS = 5.0  # imports and loading the data, in a worker
+WORKER_START_SECONDS = 3.0  # the imports of the server that workers are forked from, and loading the data
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Packing:
 
     Attributes:
         packs: which train together.
-        seconds: what they will take by what was measured, one pack after the other.
+        seconds: what they will take by what was measured.
         workers: how many processes train packs side by side.
     """
 
@@ -36,75 +38,96 @@ def choose_packing(
     trials: Sequence[Trial], missing: Sequence[Trial], session: SessionConfig, tasks: TaskShelf
 ) -> Packing:
     """How the `missing` ones among `trials` are to train."""
-    folder = ResultsFolder(session.results_dir).calibration
-    calibration, proofs = Calibration(folder), Proofs(folder)
-    packs = list(_find_begun(trials, missing, session, tasks, calibration))
-    begun = {trial.run_id for pack in packs for trial in pack.trials}
-    seconds = 0.0
-    for group in group_by_structure([trial for trial in missing if trial.run_id not in begun]):
-        config = group[0].config
-        task = tasks.get(config.task, config.device)
-        if len(group) == 1:
-            packs.append(_single(group[0], trials, session, task, proofs))
-            continue
-        alone = calibration.step_cost(task, group[0])
-        reason = proofs.reason_alone(task, group)
-        size, trial_step_seconds = (session.pack_size or 1) if reason is None else 1, alone.seconds
-        if session.pack_size is None and reason is None:
-            size, pack_step_seconds = calibration.pack_size(task, group)
-            trial_step_seconds = pack_step_seconds / size
-        cut = cut_into_packs(group, size)
-        packs += [replace(pack, reason=reason, alone_step_seconds=alone.seconds) for pack in cut]
-        seconds += len(group) * config.task.steps * trial_step_seconds
-    return Packing(packs, seconds, _choose_workers(packs, seconds, session, tasks, calibration))
+    return _Sizing(trials, missing, session, tasks).choose()
 
 
-def _single(trial: Trial, trials: Sequence[Trial], session: SessionConfig, task: Task, proofs: Proofs) -> Pack:
-    """The pack of the only missing trial of its structure."""
-    alike = [other for other in trials if structure(other.config) == structure(trial.config)]
-    if len(alike) == 1 or session.pack_size in (None, 1):
-        return Pack((trial,))
-    reason = proofs.reason_alone(task, alike)
-    return Pack(with_companion([trial], alike) if reason is None else (trial,), reason)
+class _Sizing:
+    def __init__(
+        self, trials: Sequence[Trial], missing: Sequence[Trial], session: SessionConfig, tasks: TaskShelf
+    ) -> None:
+        self.trials, self.missing, self.session, self.tasks = trials, missing, session, tasks
+        folder = ResultsFolder(session.results_dir).calibration
+        self.calibration, self.proofs = Calibration(folder), Proofs(folder)
 
+    def choose(self) -> Packing:
+        """Packs that were begun as they are, all others by structure: together what is worth it."""
+        packs = list(self._find_begun())
+        begun = {trial.run_id for pack in packs for trial in pack.trials}
+        groups = group_by_structure([trial for trial in self.missing if trial.run_id not in begun])
+        whole = [self._whole(group) for group in groups]
+        seconds = sum(of_group for _, _, of_group in whole)
+        workers = self._choose_workers([pack for pack, _, _ in whole] + packs, seconds)
+        for pack, size, _ in whole:
+            cut = cut_into_packs(pack.trials, self._even(size, len(pack.trials), workers))
+            packs += [replace(pack, trials=part.trials) for part in cut]
+        workers = min(workers, max(1, len(packs)))
+        return Packing(packs, seconds / workers, workers)
 
-def _find_begun(
-    trials: Sequence[Trial],
-    missing: Sequence[Trial],
-    session: SessionConfig,
-    tasks: TaskShelf,
-    calibration: Calibration,
-) -> Iterator[Pack]:
-    """Packs that an earlier job has begun: they go on from their checkpoints, as they were."""
-    if session.force or session.checkpoint_every is None:
-        return
-    by_id = {trial.run_id: trial for trial in trials}
-    missing_ids = {trial.run_id for trial in missing}
-    for run_ids in find_checkpointed(ResultsFolder(session.results_dir).checkpoints, by_id):
-        if missing_ids.intersection(run_ids):
-            pack = tuple(by_id[run_id] for run_id in run_ids)
-            task = tasks.get(pack[0].config.task, pack[0].config.device)
-            alone = calibration.step_cost(task, pack[0]).seconds if len(pack) > 1 else None
-            yield Pack(pack, alone_step_seconds=alone)
+    def _whole(self, group: Sequence[Trial]) -> tuple[Pack, int, float]:
+        """The trials of one structure as a pack that is to be cut, into which size, and the seconds that they take."""
+        task, threads = self._task(group[0]), self._threads(group[0])
+        with use_threads(threads):
+            if len(group) == 1:
+                pack = replace(self._single(group[0], task), num_threads=threads)
+                return pack, len(pack.trials), 0.0
+            alone = self.calibration.step_cost(task, group[0])
+            reason = self.proofs.reason_alone(task, group)
+            size, step_seconds = (self.session.pack_size or 1) if reason is None else 1, alone.seconds
+            if self.session.pack_size is None and reason is None:
+                size, pack_step_seconds = self.calibration.pack_size(task, group)
+                step_seconds = pack_step_seconds / size
+        seconds = len(group) * group[0].config.task.steps * step_seconds
+        return Pack(tuple(group), reason, alone.seconds, threads), size, seconds
 
+    def _single(self, trial: Trial, task: Task) -> Pack:
+        """The pack of the only missing trial of its structure."""
+        alike = [other for other in self.trials if structure(other.config) == structure(trial.config)]
+        if len(alike) == 1 or self.session.pack_size in (None, 1):
+            return Pack((trial,))
+        reason = self.proofs.reason_alone(task, alike)
+        return Pack(with_companion([trial], alike) if reason is None else (trial,), reason)
 
-def _choose_workers(
-    packs: Sequence[Pack], seconds: float, session: SessionConfig, tasks: TaskShelf, calibration: Calibration
-) -> int:
-    """How many processes train packs side by side: as asked for, or one per GPU, or on a CPU what measures best.
+    def _find_begun(self) -> Iterator[Pack]:
+        """Packs that an earlier job has begun: they go on from their checkpoints, as they were."""
+        if self.session.force or self.session.checkpoint_every is None:
+            return
+        by_id = {trial.run_id: trial for trial in self.trials}
+        missing_ids = {trial.run_id for trial in self.missing}
+        for run_ids in find_checkpointed(ResultsFolder(self.session.results_dir).checkpoints, by_id):
+            if missing_ids.intersection(run_ids):
+                pack = tuple(by_id[run_id] for run_id in run_ids)
+                threads = self._threads(pack[0])
+                with use_threads(threads):
+                    cost = self.calibration.step_cost(self._task(pack[0]), pack[0]) if len(pack) > 1 else None
+                yield Pack(pack, None, cost.seconds if cost else None, threads)
 
-    On a CPU, one-thread workers beat one process with all threads where packs use the threads badly, and where what
-    they save pays for starting them.
-    """
-    if session.workers is not None:
-        return min(session.workers, max(1, len(packs)))
-    if len(packs) < 2:
-        return 1
-    config = packs[0].trials[0].config
-    if torch.device(config.device).type == "cuda":
-        return min(torch.cuda.device_count(), len(packs))
-    num_threads = torch.get_num_threads()
-    if num_threads < 2 or seconds < 2 * WORKER_START_SECONDS:
-        return 1
-    gain = calibration.one_thread_cost(tasks.get(config.task, config.device), packs[0].trials) / num_threads
-    return num_threads if seconds * gain + WORKER_START_SECONDS < seconds else 1
+    def _task(self, trial: Trial) -> Task:
+        return self.tasks.get(trial.config.task, trial.config.device)
+
+    def _threads(self, trial: Trial) -> int | None:
+        """How many threads a trial gets on a CPU, alone and in packs: the same for each of its structure."""
+        available = torch.get_num_threads()
+        if torch.device(trial.config.device).type != "cpu" or available == 1:
+            return None
+        return threads_for(self.calibration.step_flops(self._task(trial), trial), available)
+
+    def _even(self, size: int, num_trials: int, workers: int) -> int:
+        """The size at which each worker gets as many packs, unless one was asked for; 1 would round otherwise."""
+        if size == 1 or self.session.pack_size is not None or num_trials < 2 * workers:
+            return size
+        num_packs = math.ceil(math.ceil(num_trials / size) / workers) * workers
+        return max(2, math.ceil(num_trials / num_packs))
+
+    def _choose_workers(self, packs: Sequence[Pack], seconds: float) -> int:
+        """How many processes train packs side by side: as asked for, or one per GPU, or on a CPU one per free thread.
+
+        On a CPU as many as pay for their start.
+        """
+        if self.session.workers is not None:
+            return self.session.workers
+        if not packs:
+            return 1
+        if torch.device(packs[0].trials[0].config.device).type == "cuda":
+            return torch.cuda.device_count()
+        workers = torch.get_num_threads() // max(pack.num_threads or 1 for pack in packs)
+        return workers if seconds / max(1, workers) + WORKER_START_SECONDS < seconds else 1

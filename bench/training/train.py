@@ -34,9 +34,7 @@ def train(
 
     def set_up(records: Sequence[Record]) -> TrainingLoop:
         living = [record.trial for record in records if record.status == "running"]
-        learner: Learner = PlainLearner(task, living[0]) if len(records) == 1 else Ensemble(task, living)
-        if living[0].average.name != "none":
-            learner = AveragingLearner(learner, living[0].average, len(living))
+        learner = make_learner(task, living, is_pack=len(records) > 1)
         return TrainingLoop(learner, records, schedule, watchers, stop, checkpoint)
 
     records = [Record(config, pack_size=len(configs)) for config in configs]
@@ -49,6 +47,13 @@ def train(
         log.debug("training failed", exc_info=True)
         _mark_failed(records, error)
     return records
+
+
+def make_learner(task: Task, trials: Sequence[TrialConfig], *, is_pack: bool) -> Learner:
+    """What takes the steps of a trial, or of a pack of them, which may have lost all but one; with its averages."""
+    learner: Learner = Ensemble(task, trials) if is_pack else PlainLearner(task, trials[0])
+    average = trials[0].average
+    return learner if average.name == "none" else AveragingLearner(learner, average, len(trials))
 
 
 def _resume(

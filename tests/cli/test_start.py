@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-NOT_NEEDED = {"matplotlib", "pandas", "scipy", "sklearn", "sympy", "torch._dynamo", "torch._inductor", "wandb"}
+NOT_NEEDED = {
+    "joblib",
+    "matplotlib",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "sympy",
+    "torch._dynamo",
+    "torch._inductor",
+    "wandb",
+}
 LIST_IMPORTED = """
 import sys
 from bench.__main__ import main

@@ -61,7 +61,7 @@ def test_the_measured_pack_size_is_kept(
     made = plan(*small("mlp"), "sweep=seeds", "sweep.axes.seed=[range,0,40]")
     task = made.tasks.get(made.trials[0].config.task, "cpu")
     first = Calibration(tmp_path).pack_size(task, made.trials)
-    monkeypatch.setattr("bench.jobs.calibration.Ensemble", None)
+    monkeypatch.setattr("bench.jobs.calibration.make_learner", None)
     assert Calibration(tmp_path).pack_size(task, made.trials) == first
     scaled = plan(*small("mlp"), "sweep=seeds", "sweep.axes.seed=[range,0,40]", "task.loss_scale=0.001")
     assert Calibration(tmp_path).pack_size(task, scaled.trials) == first, "for equality across loss scales, bit by bit"
@@ -236,6 +236,11 @@ def test_a_thousand_cells_are_a_thousand_readable_runs(mapping: Mapping) -> None
     assert len(losses(Path(composed["results_dir"]))) == 1000
 
 
+def children_of(process: int, command: str) -> list[int]:
+    listed = subprocess.run(["pgrep", "-f", "-P", str(process), command], capture_output=True, text=True, check=False)
+    return list(map(int, listed.stdout.split()))
+
+
 @pytest.mark.slow
 def test_a_killed_worker_costs_its_pack_which_is_tried_again(small: Small, tmp_path: Path) -> None:
     sweep = [
@@ -248,15 +253,13 @@ def test_a_killed_worker_costs_its_pack_which_is_tried_again(small: Small, tmp_p
     ]
     command = [sys.executable, "-m", "bench", *small("mlp"), "task.steps=3000", "task.eval_every=1000", *sweep]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    workers: list[str] = []
+    workers: list[int] = []
     deadline = time.monotonic() + 60
     while len(workers) < 2 and process.poll() is None and time.monotonic() < deadline:
-        listed = subprocess.run(
-            ["pgrep", "-f", "-P", str(process.pid), "loky"], capture_output=True, text=True, check=False
-        )
-        workers = listed.stdout.split()
+        (server, *_) = children_of(process.pid, "forkserver") or [process.pid]
+        workers = children_of(server, "forkserver")
         time.sleep(0.1)
-    os.kill(int(workers[-1]), signal.SIGKILL)
+    os.kill(workers[-1], signal.SIGKILL)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "a worker died" in err

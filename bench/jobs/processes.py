@@ -1,0 +1,187 @@
+"""Worker processes that train packs side by side. One that dies costs the pack it had, which is tried once more."""
+
+import logging
+import multiprocessing
+import sys
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from bench.config.schema import SessionConfig
+from bench.errors import JobFailedError
+from bench.jobs.packing import Pack
+from bench.jobs.runner import PackRunner
+from bench.jobs.threads import use_threads
+from bench.runs.schema import Run
+from bench.training.components import TaskShelf
+from bench.training.interrupt import StopSignal
+
+log = logging.getLogger(__name__)
+MAX_DEATHS = 2  # of workers over the same pack
+
+
+@dataclass
+class Assignment:
+    """A pack that waits or trains, and how many workers have died over it."""
+
+    pack: Pack
+    num_deaths: int = 0
+
+
+class Worker:
+    """A process that trains one pack after the other. It is forked from a server that has imported everything.
+
+    Args:
+        session: where runs and checkpoints go.
+        number: which of the workers it is; on a machine with several GPUs it has the one of this number.
+        on_cuda: start it from nothing, since CUDA does not survive a fork.
+    """
+
+    def __init__(self, session: SessionConfig, number: int, on_cuda: bool) -> None:
+        can_fork = not on_cuda and "forkserver" in multiprocessing.get_all_start_methods()
+        context: Any = multiprocessing.get_context("forkserver" if can_fork else "spawn")
+        context.set_forkserver_preload([__name__])
+        self.connection: Connection
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, session, gpu_of(number) if on_cuda else None))
+        with _no_main_module():
+            self.process.start()
+        theirs.close()
+        self.number = number
+        self.assignment: Assignment | None = None
+
+    def train(self, assignment: Assignment) -> None:
+        """Begin with a pack; a worker that has died meanwhile is noticed where its answer is read."""
+        self.assignment = assignment
+        try:
+            self.connection.send(assignment.pack)
+        except OSError:
+            log.debug("worker %d is gone", self.number)
+
+    def end(self) -> None:
+        """Let the process end, at once where it still trains."""
+        self.connection.close()
+        if self.assignment is not None:
+            self.process.terminate()
+        self.process.join()
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """A new process would run the caller's script again, which need not be written for that."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def run_in_processes(
+    packs: Sequence[Pack], session: SessionConfig, num_workers: int, stop: StopSignal
+) -> Iterator[list[Run]]:
+    """Spread packs over worker processes and yield their runs. A stop lets the packs in training end.
+
+    Raises:
+        JobFailedError: two workers died over the same pack; all others are trained.
+        StoreError: the results folder cannot be written.
+    """
+    on_cuda = any(torch.device(pack.trials[0].config.device).type == "cuda" for pack in packs)
+    waiting = deque(map(Assignment, packs))
+    workers: list[Worker] = []
+    num_lost = 0
+    try:
+        while True:
+            _assign(waiting, workers, session, num_workers, on_cuda, stop)
+            busy = {worker.connection: worker for worker in workers if worker.assignment is not None}
+            if not busy:
+                break
+            for connection in wait(list(busy)):
+                worker = busy[connection]  # type: ignore[index]
+                assignment, worker.assignment = worker.assignment, None
+                assert assignment is not None
+                try:
+                    answer = worker.connection.recv()
+                except (EOFError, OSError):
+                    workers.remove(worker)
+                    num_lost += _try_again(assignment, waiting, stop)
+                    continue
+                if isinstance(answer, BaseException):
+                    raise answer
+                runs, rest = answer
+                waiting.extend([Assignment(rest, assignment.num_deaths)] if rest else [])
+                yield runs
+    finally:
+        for worker in workers:
+            worker.end()
+    if num_lost:
+        raise JobFailedError(f"a worker died twice over the same pack: {num_lost} packs are not trained")
+
+
+def _assign(
+    waiting: deque[Assignment],
+    workers: list[Worker],
+    session: SessionConfig,
+    num_workers: int,
+    on_cuda: bool,
+    stop: StopSignal,
+) -> None:
+    """Give what waits to workers that are idle, and to new ones while there may be more."""
+    while waiting and stop.number is None:
+        idle = next((worker for worker in workers if worker.assignment is None), None)
+        if idle is None:
+            if len(workers) == num_workers:
+                return
+            taken = {worker.number for worker in workers}
+            idle = Worker(session, min(set(range(num_workers)) - taken), on_cuda)
+            workers.append(idle)
+            stop.followers = [worker.process.pid for worker in workers]
+        idle.train(waiting.popleft())
+
+
+def _try_again(assignment: Assignment, waiting: deque[Assignment], stop: StopSignal) -> bool:
+    """Let the pack of a dead worker wait once more. Returns whether it is given up."""
+    assignment.num_deaths += 1
+    if stop.number is not None:
+        return False
+    if assignment.num_deaths == MAX_DEATHS:
+        return True
+    log.warning("a worker died: training its pack once more")
+    waiting.append(assignment)
+    return False
+
+
+def gpu_of(number: int) -> int | None:
+    """The GPU of a worker, another one for each while there are enough; None without a GPU."""
+    count = torch.cuda.device_count()
+    return number % count if count else None
+
+
+def _serve(connection: Connection, session: SessionConfig, gpu: int | None) -> None:
+    """What a worker process does until nobody listens any more."""
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
+    tasks = TaskShelf()
+    with StopSignal() as stop, suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
+        runner = PackRunner(session, [], stop)
+        while True:
+            pack: Pack = connection.recv()
+            connection.send(_train(pack, runner, tasks))
+
+
+def _train(pack: Pack, runner: PackRunner, tasks: TaskShelf) -> tuple[list[Run], Pack | None] | Exception:
+    """The runs of a pack and what is left of it, or the error that the parent is to raise."""
+    config = pack.trials[0].config
+    try:
+        with use_threads(pack.num_threads):
+            return runner.run(pack, tasks.get(config.task, config.device))
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        return error

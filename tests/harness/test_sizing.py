@@ -1,0 +1,84 @@
+"""How trials are cut into packs, how many threads they get, and which worker has which GPU."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from bench.jobs.calibration import Calibration
+from bench.jobs.plan import Plan
+from bench.jobs.processes import gpu_of
+from bench.jobs.threads import threads_for, use_threads
+from bench.training.ensemble import Ensemble
+
+MakePlan = Callable[..., Plan]
+Small = Callable[[str], list[str]]
+SEEDS = ["sweep=seeds", "sweep.axes.seed=[range,0,14]"]
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_step_gets_a_thread_for_each_64_million_operations() -> None:
+    assert [threads_for(flops, 8) for flops in (1.0, 64e6, 127e6, 128e6, 1e12)] == [1, 1, 1, 2, 8]
+
+
+def test_threads_are_lent_and_given_back(two_threads: None) -> None:
+    for asked, given in ((1, 1), (None, 2), (64, 2)):
+        with use_threads(asked):
+            assert torch.get_num_threads() == given
+        assert torch.get_num_threads() == 2
+
+
+def test_the_operations_of_a_step_are_counted_and_not_timed(plan: MakePlan, small: Small, tmp_path: Any) -> None:
+    (trial,) = plan(*small("mlp")).trials
+    task = plan(*small("mlp")).tasks.get(trial.config.task, "cpu")
+    products = 16 * (64 * 16 + 16 * 16 + 16 * 10)  # multiply-adds of a batch of 16 through the layers
+    without_first = products - 16 * 64 * 16  # no gradient with respect to the images
+    assert Calibration(tmp_path).step_flops(task, trial) == 2 * (2 * products + without_first)
+
+
+def test_small_trials_train_on_one_thread_in_as_many_even_packs_as_there_are_threads(
+    plan: MakePlan, small: Small, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Calibration, "pack_size", lambda *_: (14, 1.0))
+    packing = plan(*small("mlp"), *SEEDS, "workers=auto").packing
+    assert packing.workers == 2
+    assert [(len(pack.trials), pack.num_threads) for pack in packing.packs] == [(7, 1), (7, 1)]
+
+
+def test_a_short_sweep_starts_no_workers(
+    plan: MakePlan, small: Small, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Calibration, "pack_size", lambda *_: (14, 1e-4))
+    packing = plan(*small("mlp"), *SEEDS, "workers=auto").packing
+    assert (packing.workers, [len(pack.trials) for pack in packing.packs]) == (1, [14])
+
+
+def test_packs_whose_evaluations_cost_more_than_they_save_are_not_made(
+    plan: MakePlan, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = Ensemble.evaluate
+
+    def slowly(self: Ensemble, split: str, **options: Any) -> Any:
+        time.sleep(0.1)
+        return evaluate(self, split, **options)
+
+    monkeypatch.setattr(Ensemble, "evaluate", slowly)
+    often, seldom = ([*small("mlp"), *SEEDS, f"task.eval_every={every}"] for every in (1, 100))
+    assert {len(pack.trials) for pack in plan(*often).packing.packs} == {1}
+    assert {len(pack.trials) for pack in plan(*seldom).packing.packs} == {14}
+
+
+def test_every_worker_has_a_gpu_of_its_own_while_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert [gpu_of(number) for number in range(4)] == [0, 1, 2, 0]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert gpu_of(1) is None
