@@ -54,7 +54,7 @@ class Judge:
         self.plans = {task: self._plan(task, LOOKS[0]) for task in question.tasks}
         self.tasks = [Progress(task, plans[0].trials[0].config.task.relevant) for task, plans in self.plans.items()]
         Store(question.results_dir).check_writable()
-        self.key = key_of([trial.run_id for plans in self.plans.values() for plan in plans for trial in plan.trials])
+        self.key = key_of([trial for plans in self.plans.values() for plan in plans for trial in plan.trials])
         self.ledger = Ledger(question.results_dir)
         self.number = (
             1

@@ -8,15 +8,17 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from bench.config.sweep import RAW_LOSS
 from bench.config.validation import Strict
 from bench.errors import StoreError
 from bench.files import os_errors_as_store_error, read_json, replace_durably
+from bench.runs.trial import Trial
 
 LEDGER_FILE = "judged.json"
 
 
 class Entry(Strict):
-    """One question; two with the same key would train the same trials."""
+    """One question; two with the same key would train the same trials and choose by the same loss."""
 
     key: str
     candidate: str
@@ -77,6 +79,7 @@ class Ledger:
         replace_durably(self.path, text.encode())
 
 
-def key_of(run_ids: Sequence[str]) -> str:
-    """What tells a question from all others: the trials that it begins with."""
-    return hashlib.sha256("\n".join(run_ids).encode()).hexdigest()[:16]
+def key_of(trials: Sequence[Trial]) -> str:
+    """What tells a question from all others: the trials that it begins with, and what they are chosen by."""
+    names = [trial.run_id if trial.objective == RAW_LOSS else f"{trial.run_id} {trial.objective}" for trial in trials]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]

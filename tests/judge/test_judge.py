@@ -135,6 +135,12 @@ def test_a_killed_judge_comes_to_the_same_verdict_bit_for_bit(tmp_path: Path) ->
     assert (killed / "verdict.json").read_bytes() == (tmp_path / "calm" / "verdict.json").read_bytes()
 
 
+def test_the_same_trials_chosen_by_another_loss_are_another_candidate(judge: Any) -> None:
+    asked = ["optimizer=scaled", "average=ema", *TINY["quadratic"], "task.steps=2", "task.eval_every=2"]
+    verdicts = [judge(*asked, f"sweep.objective={objective}") for objective in ("val_loss", "ema_val_loss", "val_loss")]
+    assert [verdict["candidate_number"] for verdict in verdicts] == [1, 2, 1]
+
+
 def test_a_class_without_a_yaml_is_searched_over_ranges_as_wide_as_everybodys() -> None:
     question = parse_question(["optimizer=torch.optim.RAdam", "optimizer.lr=0.002", "task=mlp"])
     section = compose_arm(question, question.candidate, "mlp", 3)["optimizer"]
