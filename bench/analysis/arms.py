@@ -57,8 +57,13 @@ def _options(values: Mapping[str, Any], swept: set[str]) -> dict[str, bool | str
     return {
         key.removeprefix("optimizer."): value
         for key, value in values.items()
-        if key.startswith("optimizer.") and key not in swept and isinstance(value, bool | str)
+        if key.startswith("optimizer.") and isinstance(value, bool | str) and not _is_swept(key, swept)
     }
+
+
+def _is_swept(key: str, swept: set[str]) -> bool:
+    """Whether a key, or a list or mapping that it lies in, was an axis."""
+    return any(f"{key}.".startswith(f"{axis}.") for axis in swept)
 
 
 def _describe(name: str, value: bool | str | None) -> str:

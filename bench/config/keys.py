@@ -30,11 +30,9 @@ def has_key(mapping: Mapping[str, Any], key: str, optional: bool) -> bool:
         node, last = _parent(mapping, key)
     except KeyError:
         node, last = {}, ""
-    if (
-        isinstance(node, list)
-        or last in node
-        or (key == f"optimizer.{last}" and accepts(_optimizer_class(mapping), last))
-    ):
+    if isinstance(node, list) or last in node:
+        return True
+    if key == f"optimizer.{last}" and (last == "groups" or accepts(_optimizer_class(mapping), last)):
         return True
     if not optional:
         owner = signature_text(_optimizer_class(mapping)) if key.startswith("optimizer.") else ""

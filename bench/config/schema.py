@@ -39,6 +39,7 @@ Documentation = object()
 
 Label = Literal["matrix", "embedding", "head", "vector"]
 Steps = Annotated[int, Field(ge=1, le=MAX_STEPS), allowed(f"a whole number from 1 to {MAX_STEPS:,}")]
+Factor = Annotated[float, Field(ge=0), allowed("a factor, a finite number of at least 0")]
 Decay = Annotated[float, Field(ge=0, lt=1), allowed("a number in [0, 1)")]
 Window = Annotated[int, Field(ge=1, le=1000), allowed("a whole number from 1 to 1,000")]
 
@@ -57,12 +58,31 @@ class OpenSection(Section):
         return self.__pydantic_extra__
 
 
+class GroupConfig(Section):
+    """Factors on the lr and the weight decay of some parameters.
+
+    Attributes:
+        match: a pattern over a parameter's whole name, as of files: `*.head.*`, `layers.[0-3].*`.
+    """
+
+    match: Annotated[str, Field(min_length=1), allowed("a pattern of parameter names such as *.head.*")]
+    lr: Factor = 1.0
+    weight_decay: Factor = 1.0
+
+    @model_validator(mode="after")
+    def _check_factors(self) -> Self:
+        if self.model_fields_set == {"match"}:
+            raise PydanticCustomError("allowed", "expected lr or weight_decay, a factor on it")
+        return self
+
+
 class OptimizerConfig(OpenSection):
     """An optimizer class with its hyperparameters.
 
     Attributes:
         labels: the parameter labels that it takes; all others go to `rest`. Empty: it takes every parameter.
         rest: the optimizer of all other parameters; it has no name of its own.
+        groups: factors by the names of parameters, whichever optimizer takes them; the first match wins.
         modifiers: what is put around its rule, see `optimizers.modifiers`.
         path: its dotted place in the configuration.
     """
@@ -70,6 +90,7 @@ class OptimizerConfig(OpenSection):
     name: Name = ""
     labels: Annotated[tuple[Label, ...], Field(strict=False), allowed("a list of matrix, embedding, head, vector")] = ()
     rest: "OptimizerConfig | None" = None
+    groups: Annotated[tuple[GroupConfig, ...], Field(strict=False)] = ()
     modifiers: Annotated[tuple[str, ...], Field(strict=False), allowed("a list of names")] = ()
     needs_closure: bool = False
     divergence_hint: Annotated[str, Documentation] = ""
@@ -82,6 +103,8 @@ class OptimizerConfig(OpenSection):
     def _check_rest(self) -> Self:
         if bool(self.labels) != bool(self.rest):
             raise PydanticCustomError("allowed", "labels and rest belong together: give both or neither")
+        if self.rest is not None and self.rest.groups:
+            raise PydanticCustomError("allowed", "rest takes no groups: those of the optimizer hold for all")
         self._place("optimizer")
         return self
 

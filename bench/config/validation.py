@@ -17,6 +17,7 @@ EXPECTED = {
     "dict_type": "expected a mapping of keys to values",
     "model_type": "expected a mapping of keys to values",
     "list_type": "expected a list",
+    "tuple_type": "expected a list",
     "finite_number": "expected a finite number",
 }
 
@@ -93,6 +94,8 @@ def known_keys(model: type[BaseModel], path: tuple[int | str, ...] = ()) -> list
     fields: Mapping[str, Any] = {field.alias or name: field for name, field in model.model_fields.items()}
     if not path:
         return list(fields)
+    if isinstance(path[0], int):  # a position in a list of them
+        return known_keys(model, path[1:])
     annotation = fields[str(path[0])].annotation if str(path[0]) in fields else None
     inner = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
     return next((known_keys(kind, path[1:]) for kind in inner if issubclass(kind, BaseModel)), [])

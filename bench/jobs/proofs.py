@@ -19,6 +19,7 @@ from bench.runs.trial import Trial
 from bench.training.components import Task
 from bench.training.learner import build_model, trainable
 from bench.training.memory import is_out_of_memory
+from bench.training.param_groups import find_group
 from bench.training.proof import (
     NotPackableError,
     is_shipped,
@@ -104,7 +105,8 @@ def _prove_optimizer(task: Task, trials: Sequence[Trial]) -> None:
     alike: Counter[Any] = Counter()
     shapes = {}
     for name, param in trainable(model).items():
-        alike[labels[name], param.shape] += 1
-        if alike[labels[name], param.shape] <= MAX_ALIKE:
+        kind = labels[name], param.shape, find_group(trials[0].config.optimizer.groups, name)
+        alike[kind] += 1
+        if alike[kind] <= MAX_ALIKE:
             shapes[name] = param.shape
     prove_optimizer([trial.config.optimizer for trial in trials], shapes, labels)

@@ -37,7 +37,7 @@ class Bucket(ABC):
         shapes: each parameter's shape by name, without K.
         param: the values of all, `[K, ...]`, of which `leaves` are views, leaves of autograd by name.
         grad: likewise their gradients, with `grad_views`.
-        last_lr: of the last step, `[K]`.
+        last_lr: of the last step, `[K]` or one for every group or entry, `[K, ...]`.
     """
 
     shapes: Mapping[str, torch.Size]
@@ -58,6 +58,10 @@ class Bucket(ABC):
     @abstractmethod
     def step(self, lr_factor: float) -> None:
         """Update all trials by their gradients."""
+
+    def param_lrs(self) -> Sequence[Tensor]:
+        """The lr of each parameter in the last step, `[K]`."""
+        return [self.last_lr] * len(self.shapes)
 
     @abstractmethod
     def seconds(self) -> Sequence[SecondMoment | None]:
@@ -197,6 +201,10 @@ class RuleBucket(Bucket):
         super().keep(positions)
         self.state = [state[positions] for state in self.state]
         self.numbers = {name: _select(value, positions) for name, value in self.numbers.items()}
+
+    def param_lrs(self) -> Sequence[Tensor]:
+        by_entry = _is_by_entry(self.last_lr)
+        return [piece[:, 0] for piece in self.pieces(self.last_lr)] if by_entry else super().param_lrs()
 
     def seconds(self) -> list[SecondMoment | None]:
         second = dict(zip(self.state_names, self.state, strict=True)).get("exp_avg_sq")

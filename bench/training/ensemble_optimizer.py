@@ -87,8 +87,9 @@ class EnsembleOptimizer:
     def probes(self, labels: Mapping[str, str], before: Mapping[str, Tensor]) -> Iterator[Probe]:
         """Every parameter around the last step, from `before` to now."""
         for bucket in self.buckets:
-            for (name, leaf), second in zip(bucket.leaves.items(), bucket.seconds(), strict=True):
-                yield Probe(labels[name], leaf.detach() - before[name], bucket.last_lr, second)
+            known = zip(bucket.leaves.items(), bucket.param_lrs(), bucket.seconds(), strict=True)
+            for (name, leaf), lr, second in known:
+                yield Probe(labels[name], leaf.detach() - before[name], lr, second)
 
     @torch.no_grad()
     def set_mode(self, mode: str) -> None:

@@ -42,7 +42,7 @@ class ForeignBucket(Bucket):
         self.inner_shapes = [param.shape for group in groups for param in group["params"]]
         self.param = torch.stack([torch.cat([p.detach().reshape(-1) for p in _params(route)]) for route in routes])
         self.lrs = [[float(route.optimizer.param_groups[i]["lr"]) for route in routes] for i in range(len(groups))]
-        self.last_lr = torch.tensor(self.lrs[0], dtype=torch.float64, device=self.param.device)
+        self.last_lr = torch.tensor(self.lrs, dtype=torch.float64, device=self.param.device).T
         self.without_grad: frozenset[str] = frozenset()
         self.tree = _Tree.join([_tree_of(route.optimizer) for route in routes], self.param.device)
         self.make_leaves()
@@ -61,7 +61,7 @@ class ForeignBucket(Bucket):
 
     def step(self, lr_factor: float) -> None:
         lrs = [[lr * lr_factor for lr in own] for own in self.lrs]
-        self.last_lr = torch.tensor(lrs[0], dtype=torch.float64, device=self.param.device)
+        self.last_lr = torch.tensor(lrs, dtype=torch.float64, device=self.param.device).T
         self._call("step", lrs)
 
     def set_mode(self, mode: str) -> None:
@@ -115,6 +115,9 @@ class ForeignBucket(Bucket):
         super().keep(positions)
         self.lrs = [[own[i] for i in positions.tolist()] for own in self.lrs]
         self.tree = self.tree.keep(positions)
+
+    def param_lrs(self) -> list[Tensor]:
+        return [self.last_lr[:, group] for group, members in enumerate(self.groups) for _ in members]
 
     def seconds(self) -> list[SecondMoment | None]:
         states, groups = self.tree.with_trial({})

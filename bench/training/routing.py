@@ -1,7 +1,8 @@
 """From an optimizer's configuration to torch optimizers over one model: which rule gets which parameter.
 
 A rule with `labels` gets the parameters of these labels as matrices (convolution weights seen as [out, in * kh * kw]),
-its `rest` gets all others. Vectors (biases, gains) are never decayed.
+its `rest` gets all others. Vectors (biases, gains) are never decayed; `groups` multiply the lr and the decay of what
+their patterns match, whichever rule takes it.
 """
 
 import inspect
@@ -13,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from bench.config.schema import OptimizerConfig
-from bench.config.targets import bind_options, class_default, locate, signature_text
+from bench.config.schema import GroupConfig, OptimizerConfig
+from bench.config.targets import bind_options, locate, signature_text
 from bench.errors import ConfigError, OptionError
+from bench.training.param_groups import check_groups, make_param_groups
 from bench.training.probes import Probe, find_second_moment
 
 
@@ -36,13 +38,14 @@ class RoutedOptimizer:
         labels: the label of every parameter, by name.
 
     Raises:
-        ConfigError: a class that cannot be imported, an option that it refuses.
+        ConfigError: a class that cannot be imported, an option that it refuses, a pattern that matches no parameter.
     """
 
     def __init__(self, config: OptimizerConfig, params: Mapping[str, nn.Parameter], labels: Mapping[str, str]) -> None:
         self.needs_closure = config.needs_closure or (config.rest is not None and config.rest.needs_closure)
         self._matrices: list[tuple[nn.Parameter, nn.Parameter]] = []
         self.routes: list[Route] = []
+        check_groups(config.groups, params)
         left = dict(params)
         current: OptimizerConfig | None = config
         while current is not None and left:
@@ -50,7 +53,7 @@ class RoutedOptimizer:
             left = {name: p for name, p in left.items() if name not in mine}
             if mine:
                 as_matrices = {name: self._as_matrix(p) if current.labels else p for name, p in mine.items()}
-                self.routes.append(_build_route(current, as_matrices, labels))
+                self.routes.append(_build_route(current, as_matrices, labels, config.groups))
             current = current.rest
         self._base_lrs = [[float(group["lr"]) for group in route.optimizer.param_groups] for route in self.routes]
 
@@ -175,17 +178,16 @@ def _modify(optimizer_class: type[torch.optim.Optimizer], config: OptimizerConfi
     return modified
 
 
-def _build_route(config: OptimizerConfig, params: Mapping[str, nn.Parameter], labels: Mapping[str, str]) -> Route:
+def _build_route(
+    config: OptimizerConfig,
+    params: Mapping[str, nn.Parameter],
+    labels: Mapping[str, str],
+    groups: Sequence[GroupConfig] = (),
+) -> Route:
     optimizer_class = find_optimizer_class(config)
-    decayed = [param for name, param in params.items() if labels[name] != "vector"]
-    vectors = [param for name, param in params.items() if labels[name] == "vector"]
-    groups: list[dict[str, Any]] = [{"params": decayed}]
-    if "weight_decay" in config.hyperparameters or class_default(optimizer_class, "weight_decay"):
-        groups.append({"params": vectors, "weight_decay": 0.0})
-    else:
-        groups[0]["params"] = list(params.values())
+    param_groups = make_param_groups(config, optimizer_class, groups, params, labels)
     try:
-        optimizer = optimizer_class([group for group in groups if group["params"]], **config.hyperparameters)
+        optimizer = optimizer_class(param_groups, **config.hyperparameters)
     except OptionError as error:
         raise ConfigError(f"{config.path}.{error.name}", error.value, error.allowed) from error
     except Exception as error:  # foreign code: whatever it raises is told in one line
