@@ -87,7 +87,8 @@ def _train_stage(plan: Plan) -> tuple[list[Run], StopSignal]:
             for run in run_packs(packing.packs, plan, packing.workers, display, stop):
                 runs[run.run_id] = run
         except StoreError as error:
-            kept = f"{len(runs)} of {len(plan.trials)} trials are stored; the same command goes on from there"
+            num_stored = sum(Store(plan.session.results_dir).find_finished(trial) is not None for trial in plan.trials)
+            kept = f"{num_stored} of {len(plan.trials)} trials are stored; the same command goes on from there"
             raise StoreError(f"{error}; {kept}") from error
     return [runs[trial.run_id] for trial in plan.trials if trial.run_id in runs], stop
 

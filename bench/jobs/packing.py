@@ -69,10 +69,10 @@ def cut_into_packs(trials: Sequence[Trial], pack_size: int) -> list[Pack]:
 
 
 def with_companion(missing: Sequence[Trial], pack: Sequence[Trial]) -> tuple[Trial, ...]:
-    """The missing trials of a pack, a single one beside another that is trained once more.
+    """The missing ones of trials that can train together, a single one beside another that is trained once more.
 
-    However many trials a pack has, each gets the same bits; alone, on the plain path, it would get others. So where a
-    job was stopped does not show in its results.
+    However many trials a pack has, each gets the same bits; alone, on the plain path, it would get others. So neither
+    where a job was stopped shows in its results, nor how its trials were cut into packs.
     """
     others = [trial for trial in pack if trial.run_id != missing[0].run_id]
     return (missing[0], *others[:1]) if len(missing) == 1 else tuple(missing)

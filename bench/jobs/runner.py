@@ -48,7 +48,7 @@ class PackRunner:
         """
         with self.claims.take([trial.run_id for trial in pack.trials]) as claimed:
             free = tuple(trial for trial in pack.trials if trial.run_id in claimed)
-            runs = self._run_claimed(replace(pack, trials=free), task) if free else []
+            runs = self._run_claimed(free, pack, task) if free else []
         others = tuple(trial for trial in pack.trials if trial.run_id not in claimed)
         if others and not free:
             self._wait()
@@ -62,25 +62,32 @@ class PackRunner:
         while self.stop.number is None and time.monotonic() < end:
             time.sleep(0.1)
 
-    def _run_claimed(self, pack: Pack, task: Task) -> list[Run]:
-        """Train what nobody has finished since the plan was made. A checkpoint goes on with all the trials it has."""
-        checkpoint = self._checkpoint(pack.trials)
-        if self.session.force:
-            found: list[Run] = []
-            if checkpoint is not None:
-                checkpoint.remove()
-        else:
-            found = [run for run in map(self.store.find_finished, pack.trials) if run is not None]
-        done = {run.run_id for run in found}
-        missing = tuple(trial for trial in pack.trials if trial.run_id not in done)
-        if missing and (checkpoint is None or not checkpoint.path.exists()):
-            pack = replace(pack, trials=with_companion(missing, pack.trials))
-        trained = self._train_and_store(pack, missing, task) if missing else []
+    def _run_claimed(self, claimed: Sequence[Trial], pack: Pack, task: Task) -> list[Run]:
+        """Train those of a pack that are claimed, unless somebody has finished them since the plan was made."""
+        finished = [] if self.session.force else self._find_finished(claimed)
+        finished_ids = {run.run_id for run in finished}
+        missing = [trial for trial in claimed if trial.run_id not in finished_ids]
+        trained = self._train_and_store(missing, self._together(missing, claimed, pack), task) if missing else []
         if all(run.status in FINISHED for run in trained):
-            self._forget([trial.run_id for trial in pack.trials])
-        return found + trained
+            self._forget([trial.run_id for trial in claimed])
+        return finished + trained
 
-    def _train_and_store(self, pack: Pack, missing: Sequence[Trial], task: Task) -> list[Run]:
+    def _find_finished(self, trials: Sequence[Trial]) -> list[Run]:
+        return [run for run in map(self.store.find_finished, trials) if run is not None]
+
+    def _together(self, missing: Sequence[Trial], claimed: Sequence[Trial], pack: Pack) -> Pack:
+        """The trials to train so that the missing ones come out as they would in the whole pack.
+
+        A checkpoint goes on with all the trials it has.
+        """
+        checkpoint = self._checkpoint(claimed)
+        if checkpoint is not None and self.session.force:
+            checkpoint.remove()
+        if checkpoint is not None and checkpoint.path.exists():
+            return replace(pack, trials=tuple(claimed))
+        return replace(pack, trials=with_companion(missing, pack.trials))
+
+    def _train_and_store(self, missing: Sequence[Trial], pack: Pack, task: Task) -> list[Run]:
         with Mirror(self.session.tracker, missing, self.session.results_dir) as mirror:
             if len(pack.trials) == 1:
                 return [self._run_alone(pack.trials[0], task, mirror)]

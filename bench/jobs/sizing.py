@@ -46,6 +46,7 @@ class _Sizing:
         self, trials: Sequence[Trial], missing: Sequence[Trial], session: SessionConfig, tasks: TaskShelf
     ) -> None:
         self.trials, self.missing, self.session, self.tasks = trials, missing, session, tasks
+        self.alike = {structure(group[0].config): group for group in group_by_structure(trials)}
         folder = ResultsFolder(session.results_dir).calibration
         self.calibration, self.proofs = Calibration(folder), Proofs(folder)
 
@@ -59,33 +60,29 @@ class _Sizing:
         workers = self._choose_workers([pack for pack, _, _ in whole] + packs, seconds)
         for pack, size, _ in whole:
             cut = cut_into_packs(pack.trials, self._even(size, len(pack.trials), workers))
-            packs += [replace(pack, trials=part.trials) for part in cut]
+            packs += [replace(pack, trials=self._together(part.trials, size)) for part in cut]
         workers = min(workers, max(1, len(packs)))
         return Packing(packs, seconds / workers, workers)
 
     def _whole(self, group: Sequence[Trial]) -> tuple[Pack, int, float]:
         """The trials of one structure as a pack that is to be cut, into which size, and the seconds that they take."""
         task, threads = self._task(group[0]), self._threads(group[0])
+        alike = self.alike[structure(group[0].config)]
+        if len(alike) == 1:
+            return Pack(tuple(group), num_threads=threads), 1, 0.0
         with use_threads(threads):
-            if len(group) == 1:
-                pack = replace(self._single(group[0], task), num_threads=threads)
-                return pack, len(pack.trials), 0.0
             alone = self.calibration.step_cost(task, group[0])
-            reason = self.proofs.reason_alone(task, group)
+            reason = self.proofs.reason_alone(task, alike)
             size, step_seconds = (self.session.pack_size or 1) if reason is None else 1, alone.seconds
             if self.session.pack_size is None and reason is None:
-                size, pack_step_seconds = self.calibration.pack_size(task, group)
+                size, pack_step_seconds = self.calibration.pack_size(task, alike)
                 step_seconds = pack_step_seconds / size
         seconds = len(group) * group[0].config.task.steps * step_seconds
         return Pack(tuple(group), reason, alone.seconds, threads), size, seconds
 
-    def _single(self, trial: Trial, task: Task) -> Pack:
-        """The pack of the only missing trial of its structure."""
-        alike = [other for other in self.trials if structure(other.config) == structure(trial.config)]
-        if len(alike) == 1 or self.session.pack_size in (None, 1):
-            return Pack((trial,))
-        reason = self.proofs.reason_alone(task, alike)
-        return Pack(with_companion([trial], alike) if reason is None else (trial,), reason)
+    def _together(self, trials: Sequence[Trial], size: int) -> tuple[Trial, ...]:
+        """A part of the trials of one structure, none of them alone where they pack."""
+        return tuple(trials) if size == 1 else with_companion(trials, self.alike[structure(trials[0].config)])
 
     def _find_begun(self) -> Iterator[Pack]:
         """Packs that an earlier job has begun: they go on from their checkpoints, as they were."""
