@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.processes import Command
 
 os.environ["OMP_NUM_THREADS"] = "1"  # fastest for tiny models, here and in the processes that tests start
 
@@ -28,3 +32,21 @@ def only_slow_tests_start_python(request: pytest.FixtureRequest, monkeypatch: py
         start(self, args, *rest, **options)
 
     monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+
+
+@pytest.fixture
+def start(
+    request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Command]]:
+    """`start("bench", "task=mlp", ...)` is this command in a process of its own, in the test's folder."""
+    assert request.node.get_closest_marker("slow"), "a test that starts Python is marked `slow`"
+    commands: list[Command] = []
+
+    def run(*args: str, **options: Any) -> Command:
+        output = tmp_path_factory.mktemp("output")
+        commands.append(Command(args, **{"folder": tmp_path, "output": output, **options}))
+        return commands[-1]
+
+    yield run
+    for command in commands:
+        command.kill()

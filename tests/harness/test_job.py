@@ -2,13 +2,12 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,10 +20,12 @@ from bench.jobs.calibration import Calibration
 from bench.jobs.job import run_job
 from bench.jobs.plan import Plan
 from bench.training.ensemble import Ensemble
+from tests.processes import TRAINING_STEP, Command, at_call
 
 Mapping = Callable[..., dict[str, Any]]
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
+Start = Callable[..., Command]
 
 
 def stored(results: Path) -> dict[str, dict[str, Any]]:
@@ -92,15 +93,6 @@ def test_out_of_memory_halves_the_pack_and_goes_on(
     runs = stored(Path(composed["results_dir"])).values()
     assert [run["status"] for run in runs] == ["completed"] * 5
     assert "does not fit into memory" in caplog.text
-
-
-@pytest.mark.slow
-def test_workers_give_the_same_runs_as_this_process(mapping: Mapping, small: Small, tmp_path: Path) -> None:
-    overrides = [*small("mlp"), "task.steps=10", "sweep=seeds", "sweep.axes.seed=[range,0,6]", "pack_size=3"]
-    here, there = tmp_path / "here", tmp_path / "there"
-    run_job(mapping(*overrides, f"results_dir={here}"))
-    run_job(mapping(*overrides, f"results_dir={there}", "workers=2"))
-    assert losses(here) == losses(there)
 
 
 def test_the_best_cell_is_trained_again_on_fresh_seeds(mapping: Mapping, small: Small) -> None:
@@ -199,30 +191,17 @@ def test_a_plan_tells_of_every_stage_before_anything_is_trained(
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_where_it_was(small: Small, tmp_path: Path) -> None:
-    """kill -9 at random moments, started again each time: every cell once, equal to an undisturbed sweep's."""
-    sweep = ["sweep=seeds", "sweep.axes.seed=[range,0,12]", "pack_size=2", "tracker=none"]
-    command = [sys.executable, "-m", "bench", *small("mlp"), "task.steps=200", *sweep]
-    subprocess.run([*command, "results_dir=calm"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
-    moments = random.Random(0)
-    for _ in range(5):
-        process = subprocess.Popen(
-            [*command, "results_dir=killed"],
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "killed").exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(moments.uniform(0.0, 1.0))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    subprocess.run([*command, "results_dir=killed"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+def test_a_killed_sweep_goes_on_where_it_was(small: Small, start: Start, tmp_path: Path) -> None:
+    """kill -9 while it trains and while it stores, started again each time: every cell once, as in a calm sweep."""
+    sweep = ["sweep=seeds", "sweep.axes.seed=[range,0,6]", "pack_size=2", "tracker=none"]
+    train = partial(start, "bench", *small("mlp"), *sweep)
+    assert train("results_dir=calm").finish().returncode == 0
+    for place, number in ((TRAINING_STEP, 30), ("os.rename", 2), (TRAINING_STEP, 150), ("os.fsync", 5)):
+        kill = partial(at_call, place, number, partial(signal.raise_signal, signal.SIGKILL))
+        assert train("results_dir=killed", before=kill).finish().returncode == -signal.SIGKILL
+    assert train("results_dir=killed").finish().returncode == 0
     assert losses(tmp_path / "killed") == losses(tmp_path / "calm")
-    assert len(stored(tmp_path / "killed")) == 12
+    assert len(stored(tmp_path / "killed")) == 6
     assert not list((tmp_path / "killed" / "mlp").rglob("*.tmp"))
 
 
@@ -242,25 +221,22 @@ def children_of(process: int, command: str) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_its_pack_which_is_tried_again(small: Small, tmp_path: Path) -> None:
-    sweep = [
-        "sweep=seeds",
-        "sweep.axes.seed=[range,0,6]",
-        "pack_size=3",
-        "workers=2",
-        "tracker=none",
-        "results_dir=out",
-    ]
-    command = [sys.executable, "-m", "bench", *small("mlp"), "task.steps=3000", "task.eval_every=1000", *sweep]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def test_a_killed_worker_costs_its_pack_and_workers_give_the_same_runs_as_this_process(
+    mapping: Mapping, small: Small, start: Start, tmp_path: Path
+) -> None:
+    sweep = ["sweep=seeds", "sweep.axes.seed=[range,0,6]", "pack_size=3"]
+    overrides = [*small("mlp"), "task.steps=600", *sweep]
+    process = start("bench", *overrides, "workers=2", "tracker=none", "results_dir=there")
     workers: list[int] = []
     deadline = time.monotonic() + 60
-    while len(workers) < 2 and process.poll() is None and time.monotonic() < deadline:
+    while len(workers) < 2 and process.running and time.monotonic() < deadline:
         (server, *_) = children_of(process.pid, "forkserver") or [process.pid]
         workers = children_of(server, "forkserver")
-        time.sleep(0.1)
+        time.sleep(0.05)
     os.kill(workers[-1], signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert "a worker died" in err
-    assert [run["status"] for run in stored(tmp_path / "out").values()] == ["completed"] * 6
+    done = process.finish()
+    assert done.returncode == 0, done.stderr
+    assert "a worker died" in done.stderr
+    assert [run["status"] for run in stored(tmp_path / "there").values()] == ["completed"] * 6
+    run_job(mapping(*overrides, f"results_dir={tmp_path / 'here'}"))
+    assert losses(tmp_path / "here") == losses(tmp_path / "there")
