@@ -5,8 +5,12 @@ import copy
 import pytest
 import torch
 
+from bench.check.__main__ import compose_optimizer
+from bench.cli.folders import find_conf_dir
+from bench.training.proof import follow
 from optimizers.adam import Adam, AdamW
 from optimizers.deepmd_adamuon import AdaMuonOptimizer
+from optimizers.lamb import LAMB
 from optimizers.lion import Lion
 from optimizers.muon import Muon
 from optimizers.prodigy import Prodigy
@@ -97,6 +101,53 @@ def test_hyperball_leaves_vectors_to_the_rule_and_matrices_of_zeros_to_plain_ste
         step_of(modified, params, make_grads(params, step))
         step_of(plain, twins, make_grads(twins, step))
     torch.testing.assert_close(params, twins)
+
+
+COMBINATIONS = [["cautious"], ["hyperball"], ["cautious", "hyperball"]]
+SHAPES_IN_PACKS = {"a": (4, 3), "b": (3, 5), "c": (4, 3), "d": (6,), "e": (), "f": (4, 3), "g": (2, 3, 2, 2)}
+OURS = [
+    path.stem
+    for path in sorted((find_conf_dir() / "optimizer").glob("*.yaml"))
+    if "\n_target_: optimizers." in path.read_text()
+]
+
+
+@pytest.mark.parametrize("modifiers", COMBINATIONS, ids="+".join)
+@pytest.mark.parametrize("name", OURS)
+def test_a_modified_rule_packs_as_exactly_as_the_rule(name, modifiers):
+    """Packed and alone, along the same gradients; several tensors of one shape share a call."""
+    config = compose_optimizer([f"optimizer={name}", f"++optimizer.modifiers=[{','.join(modifiers)}]"], [])
+    if name == "prodigy" or (name == "schedule_free_adamw" and "hyperball" in modifiers):
+        return  # refused: it needs the whole model at once, or moves parameters in a way of its own
+    options = dict(config.hyperparameters)
+    if "fp32_matmul_prec" in options:
+        options["fp32_matmul_prec"] = "highest"
+    parts = config.model_dump(by_alias=True, exclude_unset=True) | options
+    configs = [type(config).model_validate({**parts, "lr": factor * options["lr"]}) for factor in (0.3, 1.0)]
+    shapes = {own: torch.Size(shape) for own, shape in SHAPES_IN_PACKS.items()}
+    labels = {own: "vector" if len(shape) < 2 else "matrix" for own, shape in shapes.items()}
+    paths = follow(configs, shapes, labels, NUM_STEPS)
+    tolerance = 1e-2 if name == "deepmd_adamuon" else 1e-9 if name == "soap" else 1e-12
+    for k, own in enumerate(paths.alone):
+        for key, param in own.items():
+            torch.testing.assert_close(paths.packed[key][k], param, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("modifiers", COMBINATIONS, ids="+".join)
+@pytest.mark.parametrize("optimizer_class", [AdamW, Lion, Muon, LAMB])
+def test_parameters_of_one_shape_share_a_call_and_move_as_alone(optimizer_class, modifiers):
+    together, apart = make_params(optimizer_class), make_params(optimizer_class)
+    modified = optimizer_class.with_modifiers(modifiers)
+    options = {"fp32_matmul_prec": "highest"} if optimizer_class is Muon else {}
+    optimizer, others = modified(together, **options), [modified([param], **options) for param in apart]
+    for step in range(NUM_STEPS):
+        grads = make_grads(together, step)
+        step_of(optimizer, together, grads)
+        for other, param, grad in zip(others, apart, grads, strict=True):
+            step_of(other, [param], [grad])
+    torch.testing.assert_close(together, apart, rtol=1e-12, atol=1e-12)
+    radii = [state.get("radius", torch.ones(())) for state in optimizer.state.values()]
+    assert {radius.shape for radius in radii} == {torch.Size([])}
 
 
 @pytest.mark.parametrize("names", [["nope"], ["cautious", "cautious"]])
