@@ -11,6 +11,7 @@ from bench.analysis import (
     convergence,
     diagnostics,
     epsilon,
+    importance,
     loss_scales,
     profiles,
     ranks,
@@ -55,6 +56,7 @@ class Findings:
     flat_widths: pd.DataFrame
     edges: pd.DataFrame
     drift: pd.DataFrame
+    importances: pd.DataFrame
     tuning: pd.DataFrame
     tuned: pd.DataFrame
     scales: pd.DataFrame
@@ -115,6 +117,7 @@ def analyse(
         flat_widths=sensitivity.flat_widths(responses, cells),
         edges=sensitivity.edge_flags(cells, spaces),
         drift=epsilon.best_lr_drift(cells),
+        importances=importance.importances(cells, seed),
         tuning=tuning.tuning_curves(used),
         tuned=tuning.tuned_against_default(used, final),
         scales=loss_scales.compare_scales(used, metrics),

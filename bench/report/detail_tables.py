@@ -2,10 +2,14 @@
 
 import math
 
+import pandas as pd
+
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
+from bench.analysis.importance import MIN_EXPLAINED, MIN_TRIALS
 from bench.analysis.pairs import plural
 from bench.analysis.verdicts import OVERALL
+from bench.report.figures.style import format_number
 from bench.report.table import (
     MISSING,
     Table,
@@ -50,6 +54,7 @@ def sensitivity_tables(found: Findings) -> list[Table]:
             title="Drift of the best lr with eps",
             note="Over the eps at which something is learned.",
         ),
+        _importance_table(found.importances),
         make_table(
             found.scales,
             {"task": "task", "optimizer": "optimizer", "loss_scale": "loss scale", "num_pairs": "pairs of runs",
@@ -60,6 +65,24 @@ def sensitivity_tables(found: Findings) -> list[Table]:
         ),
     ]  # fmt: skip
     return [table for table in tables if table.rows]
+
+
+def _importance_table(importances: pd.DataFrame) -> Table:
+    frame = importances[importances["explained"] >= MIN_EXPLAINED]
+    frame = frame.assign(
+        key=[key.removeprefix("optimizer.") for key in frame["key"]],
+        interval=[f"{format_number(row.low)} to {format_number(row.high)}" for row in each(frame)],
+        explained=[f"{100 * row.explained:.0f} %" for row in each(frame)],
+    )
+    columns = {"setting": "task", "optimizer": "optimizer", "key": "key", "importance": "importance",
+               "interval": "95 % interval", "num_trials": "trials", "explained": "explained"}  # fmt: skip
+    note = (
+        "Growth of a random forest's squared error when the key is shuffled, as a share of the variance of the ranks "
+        "of losses; interval over trials. Explained: the forest's share on trials that it has not seen; searches below "
+        f"{100 * MIN_EXPLAINED:.0f} %, or of fewer than {MIN_TRIALS} trials, are left out. It speaks of the ranges of "
+        "this search alone, and another search of as many trials may order the keys otherwise."
+    )
+    return make_table(frame, columns, title="Importance of hyperparameters", note=note)
 
 
 def pool_tables(found: Findings) -> list[Table]:

@@ -10,7 +10,7 @@ from bench.report.figures.style import format_number
 from bench.report.table import MISSING, Table, make_table
 from bench.report.tables import describe_cell, varying_keys
 
-MAX_LISTED = 20_000
+MAX_LISTED = 4000  # about 700 kB
 RULES = (
     "A setting is everything that must agree before two runs are compared: task and its options, data fingerprint, "
     "steps, batch size, evaluation interval, loss scale, precision, device. Runs of different settings are never "

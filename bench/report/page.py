@@ -10,6 +10,8 @@ from bench.report.figures.style import Picture
 from bench.report.svg import inline_svg
 from bench.report.table import Table, escape_markdown, to_markdown
 
+SCRIPTS = ("page.js", "explore.js")
+
 
 def render_html(content: dict[str, Any], wide: dict[str, str], narrow: dict[str, str]) -> str:
     """The page from its content.
@@ -28,7 +30,7 @@ def render_html(content: dict[str, Any], wide: dict[str, str], narrow: dict[str,
     return template.render(
         **content,
         style=Markup(files.joinpath("page.css").read_text(encoding="utf-8")),
-        script=Markup(files.joinpath("page.js").read_text(encoding="utf-8")),
+        script=Markup("".join(files.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)),
         wide={name: Markup(inline_svg(source, f"w{i}")) for i, (name, source) in enumerate(wide.items())},
         narrow={name: Markup(inline_svg(source, f"n{i}")) for i, (name, source) in enumerate(narrow.items())},
     )

@@ -14,6 +14,7 @@ from bench.analysis.load import Loaded, load
 from bench.analysis.select import select
 from bench.analysis.targets import parse_target
 from bench.report.detail_tables import pool_tables, sensitivity_tables
+from bench.report.explore import explore_data, library
 from bench.report.figures.convergence import draw_convergence
 from bench.report.figures.costs import draw_costs
 from bench.report.figures.diagnostics import draw_diagnostics
@@ -46,8 +47,8 @@ MAX_PROBLEMS = 200
 MAX_OPEN_RUNS = 12
 PLOT_KINDS = ("png", "svg", "pdf")
 TABLE_KINDS = ("csv", "md", "tex")
-SECTIONS = {"verdict": "verdict_tables", "pictures": "pictures", "numbers": "detail_tables", "method": "rules",
-            "runs": "run_groups"}  # fmt: skip
+SECTIONS = {"verdict": "verdict_tables", "explore": "explore", "pictures": "pictures", "numbers": "detail_tables",
+            "method": "rules", "runs": "run_groups"}  # fmt: skip
 
 
 def write_report(
@@ -175,6 +176,8 @@ def _content(loaded: Loaded, found: Findings | None, pictures: list[Picture]) ->
         "verdict_pictures": [picture for picture in pictures if picture.name == "verdicts"],
         "pictures": [picture for picture in pictures if picture.name != "verdicts"],
         **_tables(found),
+        "explore": explore_data(found, loaded.metrics, make_palette(found.used["optimizer"])) if found else "",
+        "library": library() if found else "",
         "rules": RULES,
         "run_groups": groups,
         "run_note": run_note,

@@ -17,8 +17,12 @@ from bench.report.figures.style import (
 
 
 def draw_profiles(found: Findings, palette: Palette) -> list[Picture]:
-    """The profile by steps and by seconds, where two or more optimizers ran on at least two tasks."""
-    measures = [measure for measure, times in found.profile_times.items() if len(times) > 1]
+    """The profile by steps and by seconds, where two or more optimizers ran on two tasks and somebody arrives."""
+    measures = [
+        measure
+        for measure, times in found.profile_times.items()
+        if len(times) > 1 and np.isfinite(times).any(axis=None)
+    ]
     pictures = []
     if measures:
         figure, axes = panels([f"by {measure} to target" for measure in measures], palette, columns=2, height=3.4)

@@ -178,12 +178,13 @@ def format_number(value: float, _position: int = 0) -> str:
 
 
 def log_axis(axis: _AxesBase, which: str) -> None:
-    """A log axis with plain numbers at decades; at 1, 2, 5 where it spans fewer than two."""
+    """A log axis with plain numbers at decades; more of them where it spans fewer than three."""
     getattr(axis, f"set_{which}scale")("log")
     low, high = getattr(axis, f"get_{which}lim")()
     ruler = getattr(axis, f"{which}axis")
-    wide = high / low >= 50
-    ruler.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), numticks=9))
+    span_of_axis = high / low
+    subs = (1.0,) if span_of_axis >= 1000 else (1.0, 3.0) if span_of_axis >= 50 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    ruler.set_major_locator(LogLocator(subs=subs, numticks=9))
     ruler.set_major_formatter(FuncFormatter(format_number))
     ruler.set_minor_formatter(NullFormatter())
 

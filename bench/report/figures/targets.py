@@ -38,7 +38,8 @@ def _draw_curves(found: Findings, palette: Palette) -> list[Picture]:
             axis.plot(curve["target"], steps, drawstyle="steps-post", **palette.line(optimizer))
         _orient(axis, mine)
         for target in each(found.targets[found.targets["setting"] == setting]):
-            annotate_line(axis, target.value, "stated target")
+            if min(axis.get_xlim()) <= target.value <= max(axis.get_xlim()):
+                annotate_line(axis, target.value, "stated target")
         axis.set_ylim(bottom=0)
         plain_axis(axis, "y")
     axes[0].set_ylabel("training steps to get there")
