@@ -16,6 +16,7 @@ import torch
 from bench.config.schema import TrialConfig
 from bench.files import read_json
 from bench.jobs.packing import cost_key
+from bench.jobs.threads import count_flops
 from bench.runs.environment import describe_environment
 from bench.runs.trial import Trial
 from bench.training.clock import StepClock
@@ -66,12 +67,12 @@ class Calibration:
             _write(path, known)
         return StepCost(**known)
 
-    def step_flops(self, task: Task, trial: Trial) -> float:
-        """Floating-point operations of matrix products, convolutions and attention in a step; inf where none fits."""
+    def gradient_flops(self, task: Task, trial: Trial) -> float:
+        """What `count_flops` says of this trial; inf where its model does not fit into memory."""
         path = self._path("flops", trial)
         known = _read(path, {"flops": float})
         if known is None:
-            flops = _measure(task, [trial.config], _count_flops)
+            flops = _unless_out_of_memory(trial.config, lambda: count_flops(task, trial.config))
             if flops is None:
                 return math.inf
             known = {"flops": flops}
@@ -139,28 +140,24 @@ def _fastest(task: Task, trials: Sequence[Trial]) -> float:
 
 def _measure(task: Task, configs: Sequence[TrialConfig], measure: Callable[[Learner], T]) -> T | None:
     """What `measure` says of the learner of these trials; None where memory does not suffice."""
+    return _unless_out_of_memory(configs[0], lambda: measure(make_learner(task, configs, is_pack=len(configs) > 1)))
+
+
+def _unless_out_of_memory(config: TrialConfig, measure: Callable[[], T]) -> T | None:
     try:
-        return measure(make_learner(task, configs, is_pack=len(configs) > 1))
+        return measure()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return None
     finally:
-        if torch.device(configs[0].device).type == "cuda":
+        if torch.device(config.device).type == "cuda":
             torch.cuda.empty_cache()  # for the workers, which have caches of their own
 
 
 def _step_seconds(learner: Learner, num_steps: int, trial: Trial) -> list[float]:
     """Seconds of `num_steps` steps after a few to warm up."""
     return time_steps(learner, NUM_WARMUP_STEPS + num_steps, torch.device(trial.config.device))[NUM_WARMUP_STEPS:]
-
-
-def _count_flops(learner: Learner) -> float:
-    from torch.utils.flop_counter import FlopCounterMode  # late: not needed where the count is known
-
-    with FlopCounterMode(display=False) as counter:
-        learner.step(1.0, StepClock(torch.device("cpu")))
-    return max(1.0, float(counter.get_total_flops()))
 
 
 def _synchronize(device: torch.device) -> None:

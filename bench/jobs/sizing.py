@@ -106,7 +106,7 @@ class _Sizing:
         available = torch.get_num_threads()
         if torch.device(trial.config.device).type != "cpu" or available == 1:
             return None
-        return threads_for(self.calibration.step_flops(self._task(trial), trial), available)
+        return threads_for(self.calibration.gradient_flops(self._task(trial), trial), available)
 
     def _even(self, size: int, num_trials: int, workers: int) -> int:
         """The size at which each worker gets as many packs, unless one was asked for; 1 would round otherwise."""

@@ -5,7 +5,14 @@ from contextlib import contextmanager
 
 import torch
 
-FLOPS_PER_THREAD = 64e6  # of a trial's step, some milliseconds: below, threads wait for each other at every kernel
+from bench.config.schema import TrialConfig
+from bench.training.batches import IndexStream
+from bench.training.compiling import eagerly
+from bench.training.components import Task
+from bench.training.learner import autocast, build_model
+from bench.training.seeds import make_generator
+
+FLOPS_PER_THREAD = 64e6  # of a trial's gradient, some milliseconds; with less, threads wait for each other too often
 
 
 @contextmanager
@@ -20,8 +27,22 @@ def use_threads(count: int | None) -> Iterator[None]:
 
 
 def threads_for(flops: float, available: int) -> int:
-    """One thread for each 64 million floating-point operations of a trial's step, at least one.
+    """One thread for each 64 million floating-point operations of a trial's gradient, at least one.
 
     Counted and not timed: a choice that depends on what else the machine does would move the last bits of results.
     """
     return max(1, min(available, int(flops // FLOPS_PER_THREAD)))
+
+
+def count_flops(task: Task, config: TrialConfig) -> float:
+    """Floating-point operations of a gradient, at least 1: matrix products, convolutions and attention count."""
+    from torch.utils.flop_counter import FlopCounterMode  # late: not needed where the count is known
+
+    model = build_model(task, config).train()
+    index = IndexStream(task, [make_generator(config.seed, config.task.name, "data")], config.device).next()[0]
+    batch = task.batch("train", index.chunk(config.task.accumulate)[0])
+    with eagerly(), FlopCounterMode(display=False) as counter:
+        with autocast(config):
+            loss = task.loss(model, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+    return max(1.0, float(counter.get_total_flops() * config.task.accumulate))

@@ -1,9 +1,11 @@
-"""Whether what a trial asks to be compiled can be, here: told before any training."""
+"""What a trial asks to be compiled: whether it can be, told before any training, and doing without for a few steps."""
 
 import os
 import shutil
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 
@@ -29,3 +31,9 @@ def check_compile(config: TrialConfig) -> None:
     if shutil.which(compiler) is None:
         text = f"needs a C++ compiler, and there is no {compiler}: install it, name another in CXX, or use none"
         raise ConfigError("compile", config.compile, text)
+
+
+def eagerly() -> AbstractContextManager[Any]:
+    """Call what is decorated with `torch.compile` as it stands: a few steps do not pay for compiling."""
+    is_imported = "torch._dynamo" in sys.modules  # by whoever compiles
+    return torch.compiler.set_stance("force_eager") if is_imported else nullcontext()

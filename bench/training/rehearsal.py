@@ -1,14 +1,11 @@
 """One step of a trial, thrown away: what its task or its optimizer refuses is told before any training."""
 
-import sys
-from contextlib import nullcontext
-
 import torch
 
 from bench.config.schema import TrialConfig
 from bench.errors import ConfigError
 from bench.training.clock import StepClock
-from bench.training.compiling import check_compile
+from bench.training.compiling import check_compile, eagerly
 from bench.training.components import Task
 from bench.training.learner import PlainLearner
 from bench.training.memory import is_out_of_memory
@@ -23,10 +20,8 @@ def rehearse(task: Task, config: TrialConfig) -> None:
         ConfigError: an option, a parameter or a gradient that is refused.
     """
     check_compile(config)
-    compiled = "torch._dynamo" in sys.modules  # whoever compiles has imported it, and one step does not pay for that
-    eagerly = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
     try:
-        with eagerly:
+        with eagerly():
             PlainLearner(task, config.model_copy(update={"compile": "none"})).step(
                 1.0, StepClock(torch.device(config.device))
             )

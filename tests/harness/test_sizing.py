@@ -26,7 +26,7 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_a_step_gets_a_thread_for_each_64_million_operations() -> None:
+def test_a_trial_gets_a_thread_for_each_64_million_operations() -> None:
     assert [threads_for(flops, 8) for flops in (1.0, 64e6, 127e6, 128e6, 1e12)] == [1, 1, 1, 2, 8]
 
 
@@ -37,12 +37,12 @@ def test_threads_are_lent_and_given_back(two_threads: None) -> None:
         assert torch.get_num_threads() == 2
 
 
-def test_the_operations_of_a_step_are_counted_and_not_timed(plan: MakePlan, small: Small, tmp_path: Any) -> None:
+def test_the_operations_of_a_gradient_are_counted_and_not_timed(plan: MakePlan, small: Small, tmp_path: Any) -> None:
     (trial,) = plan(*small("mlp")).trials
     task = plan(*small("mlp")).tasks.get(trial.config.task, "cpu")
     products = 16 * (64 * 16 + 16 * 16 + 16 * 10)  # multiply-adds of a batch of 16 through the layers
     without_first = products - 16 * 64 * 16  # no gradient with respect to the images
-    assert Calibration(tmp_path).step_flops(task, trial) == 2 * (2 * products + without_first)
+    assert Calibration(tmp_path).gradient_flops(task, trial) == 2 * (2 * products + without_first)
 
 
 def test_small_trials_train_on_one_thread_in_as_many_even_packs_as_there_are_threads(
