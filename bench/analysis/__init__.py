@@ -7,12 +7,12 @@ One data contract for every module here. `load.load` turns run folders into
     one), stage ("tuning", "choosing" or "fresh"), replicate (number of the search, 0 without one), objective (the
     metric of validation that its search goes by), sweep_keys (tuple),
     steps, batch_size, eval_every, loss_scale, relevant, target_metric, target_value, target_mode, precision, device,
-    device_name, num_threads, torch, python, platform, git, bench_version, time, data_fingerprint, code_fingerprint,
-    task_options (canonical JSON), hyperparameters (dict of dotted keys), search_space (dict key -> (low, high)),
-    eps_convention, paper, num_parameters, state_bytes, samples_per_step, pack_size, shared_timing, message,
-    context (tokens per sample, NaN without), and of the summary: initial_val_loss, best_val_loss, final_val_loss and
-    every other `final_<metric>`, train_seconds, step_seconds, alone_step_seconds (a pack's calibration),
-    optimizer_share.
+    stop_at_target, device_name, num_threads, torch, python, platform, git, bench_version, time, data_fingerprint,
+    code_fingerprint, task_options (canonical JSON), hyperparameters (dict of dotted keys), search_space (dict key ->
+    (low, high)), eps_convention, paper, num_parameters, state_bytes, samples_per_step, pack_size, shared_timing,
+    message, context (tokens per sample, NaN without), and of the summary: initial_val_loss, best_val_loss,
+    final_val_loss and every other `final_<metric>`, train_seconds, step_seconds, alone_step_seconds (a pack's
+    calibration), optimizer_share.
 `metrics`, one row per run and evaluation, ordered by run:
     run, step, train_loss, val_loss, full_val_loss, lr, train_seconds, ..., other metrics; NaN where a run has no such
     column.

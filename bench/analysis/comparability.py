@@ -12,7 +12,7 @@ from bench.analysis.scores import log_loss
 from bench.config.sweep import RAW_LOSS
 
 SETTING_KEYS = ["task", "data_fingerprint", "task_options", "steps", "batch_size", "eval_every", "loss_scale",
-                "precision", "device"]  # fmt: skip
+                "precision", "device", "stop_at_target"]  # fmt: skip
 USED_STATUSES = ("completed", "diverged")
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -31,7 +31,7 @@ def prepare(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     cells = [json.dumps(value, sort_keys=True) for value in runs["hyperparameters"]]
     runs, arm_notes = label_arms(runs.assign(cell=cells, setting=label_settings(runs)))
     runs = _add_losses(runs)
-    used = runs[runs["status"].isin(USED_STATUSES) & runs["finite_loss"].notna()]
+    used = runs[runs["status"].isin(USED_STATUSES) & runs["finite_loss"].notna() & ~runs["stop_at_target"]]
     notes = _describe_splits(runs) + _describe_left_out(runs, used) + arm_notes
     newest = used.sort_values("time", kind="stable").duplicated(
         ["setting", "optimizer", "cell", "seed", "sweep", "stage", "replicate"], keep="last"
@@ -110,6 +110,8 @@ def _describe(key: str, value: object, settings: pd.DataFrame) -> str:
     if key == "loss_scale":
         scale = float(str(value))
         return "" if scale == 1.0 else f"loss × {format_scale(scale)}"
+    if key == "stop_at_target":
+        return "stopped at the target" if value else ""
     if key in ("precision", "device"):
         return str(value) or f"{key} unknown"
     return {"steps": "{:g} steps", "batch_size": "batch {:g}", "eval_every": "every {:g}"}[key].format(value)
@@ -156,5 +158,9 @@ def _describe_splits(runs: pd.DataFrame) -> list[str]:
 
 def _describe_left_out(runs: pd.DataFrame, used: pd.DataFrame) -> list[str]:
     left_out = runs.drop(index=used.index)
-    counts = left_out["status"].value_counts()
-    return [f"{count} runs with status {status} are listed, and not compared." for status, count in counts.items()]
+    counts = left_out[~left_out["stop_at_target"]]["status"].value_counts()
+    notes = [f"{count} runs with status {status} are listed, and not compared." for status, count in counts.items()]
+    if count := int(left_out["stop_at_target"].sum()):
+        text = f"{count} runs were to stop at their target (stop_at_target=true)"
+        notes.append(f"{text}: they have no final loss, and are listed, not compared.")
+    return notes

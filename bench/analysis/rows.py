@@ -116,6 +116,7 @@ def _settings(config: Mapping[str, Any], device: str) -> dict[str, Any]:
         "precision": clean_text(config.get("precision")),
         # "auto" is a wish; the environment tells where the run really was.
         "device": clean_text(device),
+        "stop_at_target": config.get("stop_at_target") is True,
         "task_options": json.dumps(own, sort_keys=True),
         "context": number(task.get("context")),
     }

@@ -248,6 +248,7 @@ class TrialConfig(Section):
     clip_norm: Annotated[float | None, Field(gt=0), allowed("a finite number above 0, or null")]
     diverge_factor: Annotated[float, Field(gt=1), allowed("a finite number above 1")]
     timeout: Annotated[float | None, Field(gt=0), allowed("a finite number above 0, or null")]
+    stop_at_target: bool = False
     diagnostics: bool
 
     @property

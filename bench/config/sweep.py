@@ -17,6 +17,7 @@ Cell = dict[str, Any]
 Stage = Literal["tuning", "choosing", "fresh"]
 STAGES: tuple[Stage, ...] = ("tuning", "choosing", "fresh")
 RAW_LOSS, BEST = "val_loss", "best"  # objectives: of the weights in training; of whichever weights have the lowest
+STEPS = "steps_to_target"  # the objective of trials that stop at their target, and of no others
 
 
 class SweepConfig(Section):
@@ -29,7 +30,8 @@ class SweepConfig(Section):
         fresh_seeds: seeds on which the best cell of each search, or of the grid, is trained again.
         grow: whether axes of numbers are extended until the best cell sits on no edge; the name of an axis extends
             that one, for each combination of the others by itself.
-        objective: the final validation loss by which cells are chosen, see `bench.runs.objective`.
+        objective: what cells are chosen by, a final validation loss or the steps to the target, see
+            `bench.runs.objective`.
     """
 
     name: Name

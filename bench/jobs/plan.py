@@ -12,7 +12,6 @@ from typing import Any
 from bench.config.growth import MAX_GROWTH, beyond_edges
 from bench.config.keys import default_of, has_key, with_cell
 from bench.config.schema import (
-    AverageConfig,
     SessionConfig,
     TrialConfig,
     parse_optimizer,
@@ -20,7 +19,7 @@ from bench.config.schema import (
     parse_trial,
     split_mapping,
 )
-from bench.config.sweep import BEST, RAW_LOSS, STAGES, Cell, Stage, SweepConfig, expand, parse_sweep
+from bench.config.sweep import BEST, RAW_LOSS, STAGES, STEPS, Cell, Stage, SweepConfig, expand, parse_sweep
 from bench.errors import ConfigError
 from bench.jobs.packing import group_by_structure
 from bench.jobs.sizing import Packing, choose_packing
@@ -116,6 +115,8 @@ def make_plan(mapping: Mapping[str, Any]) -> Plan:
     session = parse_session(session_mapping)
     check_trackers(session.tracker)
     sweep = parse_sweep(session_mapping["sweep"], trial_mapping["seed"])
+    if trial_mapping["stop_at_target"] is True and sweep.objective == RAW_LOSS:
+        sweep = sweep.model_copy(update={"objective": STEPS})
     parse_optimizer(trial_mapping["optimizer"])
     absent = frozenset(key for key in sweep.axes if not has_key(trial_mapping, key, key in sweep.optional))
     plan = Plan(session, sweep, trial_mapping, absent, TaskShelf(), "tuning", [], {})
@@ -229,15 +230,17 @@ def _make_trials(plan: Plan, cells: Sequence[tuple[int, Cell]]) -> Iterator[Tria
         task = plan.tasks.get(config.task, config.device)
         check_target(config.task, task)
         _check_once(config, checked)
-        _check_objective(plan.sweep.objective, config.average)
+        _check_objective(plan.sweep.objective, config)
         sweep = name if cell else None
         yield Trial(config, task.fingerprint, sweep, cell, replicate, plan.stage, plan.sweep.objective)
 
 
-def _check_objective(objective: str, average: AverageConfig) -> None:
+def _check_objective(objective: str, config: TrialConfig) -> None:
     """Raises ConfigError unless the objective is among what will be evaluated."""
-    known = [RAW_LOSS, *(f"{label}_{RAW_LOSS}" for label in labels_of(average))]
-    if objective not in (*known, BEST):
+    if config.stop_at_target != (objective == STEPS):
+        raise ConfigError("sweep.objective", objective, f"expected {STEPS} with stop_at_target=true, and only there")
+    known = [RAW_LOSS, *(f"{label}_{RAW_LOSS}" for label in labels_of(config.average))]
+    if objective not in (*known, BEST, STEPS):
         raise ConfigError("sweep.objective", objective, f"expected {BEST}, or what is evaluated: {', '.join(known)}")
 
 

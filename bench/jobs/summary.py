@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.config.sweep import BEST, RAW_LOSS
+from bench.config.sweep import BEST, RAW_LOSS, STEPS
 from bench.jobs.plan import Plan, open_edges
 from bench.jobs.tables import print_line, print_table, short_names
 from bench.runs.objective import rank_cells, split_replicates
@@ -56,7 +56,7 @@ def _print_sweep(plan: Plan, runs: Sequence[Run], console: Console) -> None:
     cells = [(number, *cell) for number, search in searches.items() for cell in rank_cells(search, by)]
     trial = plan.trials[0].config
     what = "the best on fresh seeds" if plan.stage == "fresh" else f"sweep {plan.sweep.name}"
-    print_line(f"{trial.optimizer.name} on {trial.task.name}, {what}, by final {_name(by)}, mean over seeds", console)
+    print_line(f"{trial.optimizer.name} on {trial.task.name}, {what}, by {_name(by)}, mean over seeds", console)
     rows = [
         {
             **({"search": number} if len(searches) > 1 else {}),
@@ -73,7 +73,9 @@ def _print_sweep(plan: Plan, runs: Sequence[Run], console: Console) -> None:
 
 
 def _name(objective: str) -> str:
-    return f"{BEST} {RAW_LOSS}" if objective == BEST else objective
+    if objective == STEPS:
+        return "steps to target"
+    return f"final {f'{BEST} {RAW_LOSS}' if objective == BEST else objective}"
 
 
 def _describe_cell(by: str, objective: float, seeds: Sequence[Run], metric: str) -> dict[str, Any]:
@@ -81,13 +83,13 @@ def _describe_cell(by: str, objective: float, seeds: Sequence[Run], metric: str)
     cell = seeds[0].cell
     statuses = [run.status for run in seeds]
     row = {name: cell[key] for key, name in short_names(list(cell)).items()}
-    row[f"final {_name(by)}"] = objective if math.isfinite(objective) else None
+    row[f"mean {_name(by)}" if by == STEPS else _name(by)] = objective if math.isfinite(objective) else None
     if metric != by:
         finals = [run.summary.figures.get(f"final_{metric}") for run in seeds]
         measured = [value for value in finals if value is not None]
         row[f"median {metric}"] = median(measured) if len(measured) == len(seeds) else None
     row["steps to target"] = median(_steps(run.summary.steps_to_target) for run in seeds)
-    row["seeds done"] = f"{statuses.count('completed')}/{len(seeds)}"
+    row["seeds done"] = f"{statuses.count('completed') + statuses.count('reached')}/{len(seeds)}"
     if "diverged" in statuses:
         row["diverged"] = statuses.count("diverged")
     return row

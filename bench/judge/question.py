@@ -154,6 +154,9 @@ def compose_arm(question: Question, arm: Arm, task: str, num_searches: int) -> d
     ]
     config = compose_with_optimizer(arm.optimizer, overrides, question.own_dirs)
     mapping = resolve(config)
+    if mapping.get("stop_at_target"):
+        text = "final losses are judged, and trainings that stop at their target have none"
+        raise ConfigError("stop_at_target", mapping["stop_at_target"], text)
     if isinstance(section := mapping["optimizer"], dict) and not section.get("search_space"):
         section["search_space"] = search_space_of(section)
     return mapping

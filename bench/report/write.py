@@ -41,7 +41,7 @@ DRAWINGS: tuple[Callable[[Findings, Palette], list[Picture]], ...] = (
 )  # fmt: skip
 BADGES = {"better": "good", "worse": "bad", "practically the same": "same", "unresolved": "dim", "too few": "dim",
           "tasks disagree": "dim", "always failed": "bad", "diverged": "bad", "failed": "bad", "timeout": "bad",
-          "interrupted": "bad", "completed": "dim"}  # fmt: skip
+          "interrupted": "bad", "completed": "dim", "reached": "dim"}  # fmt: skip
 MARKER = '<meta name="generator" content="bench.report">'
 MAX_PROBLEMS = 200
 MAX_OPEN_RUNS = 12

@@ -1,8 +1,9 @@
-"""What a sweep is judged by: a final validation loss, mean over seeds, and the cell that is best by it.
+"""What a sweep is judged by, mean over seeds, and the cell that is best by it: a final validation loss.
 
 Which weights it is the loss of is `sweep.objective`: those in training (`val_loss`), an average of them
 (`ema_0.98_val_loss`), or of each training whichever has the lowest (`best`). What was chosen by validation is shown by
-the test loss of the same weights.
+the test loss of the same weights. Trials that stop at their target have no final loss to speak of: theirs is
+`steps_to_target`.
 """
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Literal
 
-from bench.config.sweep import BEST, RAW_LOSS
+from bench.config.sweep import BEST, RAW_LOSS, STEPS
 from bench.runs.schema import Run
 
 
@@ -68,7 +69,10 @@ def objective_of(runs: Sequence[Run], objective: str = RAW_LOSS) -> float:
 
 
 def final_loss(run: Run, objective: str = RAW_LOSS, split: Literal["val", "test"] = "val") -> float:
-    """The final loss of the weights that `objective` names, inf where the run did not train to the end."""
+    """The final loss of the weights that `objective` names, or the steps to the target; inf where there are none."""
+    if objective == STEPS:
+        steps = run.summary.steps_to_target
+        return math.inf if steps is None or run.status not in ("completed", "reached") else steps
     value = run.summary.figures.get(f"final_{weights_of(run, objective)}{split}_loss")
     return math.inf if value is None or run.status != "completed" else value
 

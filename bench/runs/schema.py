@@ -21,7 +21,7 @@ from bench.training.record import Record, Row
 SCHEMA_VERSION = 2
 MARGIN_OF_VERSION_1 = 0.05  # its tasks had no `relevant`
 
-Status = Literal["completed", "diverged", "timeout", "failed", "interrupted"]
+Status = Literal["completed", "reached", "diverged", "timeout", "failed", "interrupted"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 Figure = Annotated[float | None, allowed("a number or null")]

@@ -70,7 +70,7 @@ class TrainingLoop:
         self.losses: list[Tensor] = []
 
     def run(self) -> None:
-        """Train until every trial has ended: budget spent, diverged, out of time, or asked to stop."""
+        """Train until every trial has ended: budget spent, target reached, diverged, out of time, or asked to stop."""
         self.started = time.perf_counter()
         reset_peak_memory(self.device)
         if not self.step:
@@ -202,7 +202,9 @@ class TrainingLoop:
                 self._judge(record, int(finite_steps[position]))
 
     def _judge(self, record: Record, num_finite: int) -> None:
-        """Mark a trial as diverged: a non-finite loss, or one beyond `diverge_factor` times the initial one.
+        """Mark a trial that ends here: as diverged, or as having reached the target at which it is to stop.
+
+        It has diverged at a non-finite loss, or one beyond `diverge_factor` times the initial one.
 
         Args:
             record: the trial's, with the new row.
@@ -223,6 +225,10 @@ class TrainingLoop:
             record.status = "diverged"
             hint = record.trial.optimizer.divergence_hint
             record.message += f"; {hint}" if hint else ""
+        elif record.trial.stop_at_target:
+            target = record.trial.task.target
+            if any(target.is_met(row[target.metric]) for row in record.rows):
+                record.status = "reached"
 
     def _evaluate_fully(self, status: str) -> None:
         """Complete the last rows of the trials that end here: of all, unless `status` is `running`.

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.config.schema import TrialConfig
 
-FINISHED = ("completed", "diverged", "timeout")
+FINISHED = ("completed", "reached", "diverged", "timeout")
 Row = dict[str, float]
 
 
@@ -15,7 +15,8 @@ class Record:
     """One trial's measurements, one row per evaluation.
 
     Attributes:
-        status: `running`, then one of `completed`, `diverged`, `timeout`, `failed`, `interrupted`.
+        status: `running`, then one of `completed`, `reached` (stopped at its target, as it was asked to), `diverged`,
+            `timeout`, `failed`, `interrupted`.
         pack_size: how many trials trained together at the start.
         alone_step_seconds: what a step costs alone, measured apart, where the time of a step was shared in a pack.
         peak_memory_bytes: the most that tensors have held on the GPU at once, with all trials of the pack.

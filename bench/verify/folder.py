@@ -106,6 +106,11 @@ def _find_row_faults(run: Run, trial: TrialConfig, rows: Sequence[Row]) -> Itera
         yield f"{METRICS_FILE} has {len(rows)} rows up to step {steps[-1]}, expected {expected}"
     if steps[-1] > trial.task.steps or (run.status == "completed" and steps[-1] < trial.task.steps):
         yield f"{METRICS_FILE} ends at step {steps[-1]}, a {run.status} run of {trial.task.steps} steps"
+    target = trial.task.target
+    is_met = any(target.is_met(row.get(target.metric, math.nan)) for row in rows)
+    if run.status in ("completed", "reached") and (run.status == "reached") != (trial.stop_at_target and is_met):
+        met = "meet" if is_met else "never meet"
+        yield f"status={run.status}: the rows {met} the target, and stop_at_target={str(trial.stop_at_target).lower()}"
 
 
 def _find_summary_faults(run: Run, trial: TrialConfig, rows: Sequence[Row]) -> Iterator[str]:

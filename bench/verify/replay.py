@@ -48,7 +48,7 @@ class Replay:
 
 def choose(checked: Sequence[Checked], count: int, seed: int) -> list[Path]:
     """The folders of at most `count` whole runs that ended by themselves, the same ones for the same seed."""
-    ended = [one.folder for one in checked if not one.faults and one.status in ("completed", "diverged")]
+    ended = [one.folder for one in checked if not one.faults and one.status in ("completed", "reached", "diverged")]
     return random.Random(seed).sample(ended, min(count, len(ended)))
 
 
