@@ -56,10 +56,10 @@ def _draw_curves(found: Findings, palette: Palette) -> list[Picture]:
     handles_below(figure, [handles[key] for key in sorted(handles)])
     seeds = curves["num_seeds"]
     caption = (
-        f"Best median final loss at each eps (n = {span(seeds)} seeds), lr tuned anew; band: range; thin: lr held "
-        "at the best cell's. The reported loss is unscaled: multiplying it by 2⁻ᵏ before the backward pass only makes "
-        "the gradients smaller, as in a large model, and moves the cliff to the left. Horizontal: optimizers without "
-        "eps. Dotted: PyTorch's default eps."
+        f"Marked: median final loss at each eps with its own best lr (n = {span(seeds)} seeds); band: range. Thin: lr "
+        "held at the best cell's. The reported loss is unscaled: multiplying it by 2⁻ᵏ before the backward pass only "
+        "makes the gradients smaller, as in a large model, and moves the cliff of a held lr to the left. Horizontal: "
+        "optimizers without eps, each at its best setting. Dotted: PyTorch's default eps."
     )
     return [Picture("epsilon", "Where eps reshapes training", caption, figure)]
 
@@ -101,7 +101,7 @@ def _draw_without_eps(
 
 
 def _finish(axis: Axes, curves: pd.DataFrame) -> None:
-    limit_losses(axis, curves["loss"])
+    limit_losses(axis, pd.concat([curves["loss"], curves["fixed_loss"]]))
     log_axis(axis, "x")
     low, high = curves["value"][curves["value"] > 0].min(), curves["value"].max()
     if low <= DEFAULT_EPS <= high:
