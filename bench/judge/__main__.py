@@ -20,8 +20,8 @@ usage: python -m bench.judge optimizer=NAME [baseline=adamw] [task=NAME,NAME] [s
 Is NAME better than the baseline, each tuned by the same search? NAME is a yaml in conf/optimizer/, or in
 DIR/optimizer/ with --config-dir DIR, or the import path of a class, such as torch.optim.RAdam. Per task one of four
 words: better, worse, practically the same, unresolved; and whether it fails more often. The words, with their
-intervals, are written to verdict.json in results_dir (results/judge), and so is a report unless report=false. Stop it
-however you like: the same command goes on.
+intervals, are written to verdict.json in results_dir (results/judge), with a picture, verdict.png and verdict.svg, and
+a report unless report=false. Stop it however you like: the same command goes on.
 
 optimizer.KEY=VALUE and baseline.KEY=VALUE set options of one side; every other KEY=VALUE, such as task.steps=200 or
 sweep.search.num_trials=16, holds for both.
@@ -61,7 +61,8 @@ def _print_schema() -> int:
 
 
 def _judge(args: Sequence[str]) -> int:
-    from bench.judge.judge import Judge  # late: torch takes seconds
+    from bench.judge.judge import Judge  # late: torch and matplotlib take seconds
+    from bench.judge.picture import write_picture
     from bench.judge.question import parse_question
     from bench.judge.terminal import print_look, print_question, print_verdict
     from bench.judge.verdict import write_verdict
@@ -75,8 +76,9 @@ def _judge(args: Sequence[str]) -> int:
     path = write_verdict(verdict, judge.question.results_dir)
     print_verdict(verdict, judge, console)
     print(f"verdict: {path}")
+    print(f"picture: {write_picture(verdict, judge.question.results_dir)}")
     if judge.question.report and not judge.question.is_self:
-        from bench.report import write_report  # matplotlib takes seconds
+        from bench.report import write_report
 
         report = write_report(
             [judge.question.results_dir], judge.question.results_dir / "report", baseline=judge.baseline_name

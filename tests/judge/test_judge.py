@@ -95,20 +95,25 @@ def test_an_optimizer_that_goes_anywhere_is_judged_worse(judge: Any, tmp_path: P
     assert answer["verdict"] == "worse"
     assert answer["ratio_low"] > 1
     Verdict.model_validate(verdict)
+    picture = (tmp_path / "judged" / "verdict.svg").read_text(encoding="utf-8")
+    assert all(
+        f">{text}</text>" in picture for text in ("worse", f"{task}, {answer['looks'][-1]['searches']} searches")
+    )
     found = analyse(load([tmp_path / "judged"]), baseline="adamw")  # what the report says of the same runs
     assert found is not None
     between, within = deviations(found.final[found.final["optimizer"] == "random"])
     assert (answer["sd_searches"], answer["sd_seeds"]) == pytest.approx((between, within))
 
 
-def test_asking_again_trains_nothing_and_gives_the_same_file(
+def test_asking_again_trains_nothing_and_gives_the_same_files(
     judge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge("optimizer=scaled", *TINY["quadratic"])
-    first = (tmp_path / "judged" / "verdict.json").read_bytes()
+    files = [tmp_path / "judged" / f"verdict.{kind}" for kind in ("json", "svg", "png")]
+    first = [file.read_bytes() for file in files]
     monkeypatch.setattr("bench.jobs.runner.train", None)
     judge("optimizer=scaled", *TINY["quadratic"])
-    assert (tmp_path / "judged" / "verdict.json").read_bytes() == first
+    assert [file.read_bytes() for file in files] == first
 
 
 def test_every_further_candidate_gets_a_smaller_share_of_the_error(judge: Any) -> None:

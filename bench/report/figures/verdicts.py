@@ -1,6 +1,7 @@
 """The verdicts as a picture: per task every ratio of losses with its interval, against the margin that matters."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,25 +45,33 @@ def draw_verdicts(found: Findings, palette: Palette) -> list[Picture]:
     figure, axes = panels(settings, palette, columns=2, heights=[0.27 * count + 1.25 for count in counts])
     for axis, setting in zip(axes, shown, strict=True):
         rows = table[table["setting"] == setting].sort_values("difference").head(MAX_ROWS)
-        _draw_panel(axis, rows)
+        draw_ratios(axis, rows, [short(name, 22) for name in rows["optimizer"]])
         axis.set_title(f"{short(setting, 34)}, against {short(str(rows['baseline'].iloc[0]), 16)}")
     return [Picture("verdicts", "Verdicts", _caption(table, len(settings)), figure)]
 
 
-def _draw_panel(axis: Axes, rows: pd.DataFrame) -> None:
-    """Rows from the best down, on a log axis of ratios where losses have logarithms."""
-    is_log = (rows["scale"] == "log").all()
-    margin = float(rows["relevant"].iloc[0])
-    reach = _reach(rows, margin)
+def draw_ratios(axis: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
+    """Rows from the top down, each against its margin, on a log axis of ratios where losses have logarithms.
+
+    Args:
+        axis: An empty one.
+        rows: verdict, difference, low, high, relevant and scale, as `verdicts.compare` gives them; a row without a
+            difference stays empty.
+        names: What stands at the left of each.
+    """
+    is_log = bool((rows["scale"] == "log").all())
+    reach = _reach(rows)
     at = np.exp if is_log else np.asarray
-    if math.isfinite(margin):
-        axis.axvspan(float(at(-margin)), float(at(margin)), color=GRID, alpha=0.7, lw=0, zorder=0)
     axis.axvline(float(at(0.0)), color=INK, lw=1, zorder=1)
     for y, row in enumerate(each(rows)):
-        _draw_row(axis, row, -y, reach, at)
+        if math.isfinite(row.relevant):
+            left, right = float(at(-row.relevant)), float(at(row.relevant))
+            axis.fill_betweenx([-y - 0.5, -y + 0.5], left, right, color=GRID, alpha=0.7, lw=0, zorder=0)
+        if math.isfinite(row.difference):
+            _draw_row(axis, row, -y, reach, at)
     axis.set_xlim(float(at(-reach)), float(at(reach)))
     axis.set_ylim(-len(rows) + 0.4, 0.6)
-    axis.set_yticks([-y for y in range(len(rows))], [short(name, 22) for name in rows["optimizer"]], color=INK)
+    axis.set_yticks([-y for y in range(len(rows))], [short(name, 28) for name in names], color=INK)
     axis.grid(visible=True, axis="x")
     axis.grid(visible=False, axis="y")
     log_axis(axis, "x") if is_log and reach > 0.5 else plain_axis(axis, "x")
@@ -89,15 +98,12 @@ def _draw_row(axis: Axes, row: Any, y: float, reach: float, at: Any) -> None:
                       color=INK, bbox={"fc": "white", "ec": "none", "pad": 0.8, "alpha": 0.8})  # fmt: skip
 
 
-def _reach(rows: pd.DataFrame, margin: float) -> float:
+def _reach(rows: pd.DataFrame) -> float:
     """Half the width of the axis: one hopeless interval must not flatten all others."""
-    effects = rows["difference"].abs().to_numpy(dtype=float)
-    ends = rows[["low", "high"]].abs().to_numpy(dtype=float).ravel()
-    ends = ends[np.isfinite(ends)]
-    widest = max([*effects, *ends, 1e-9])
-    typical = float(np.median([*effects, *ends]))
-    floor = 2.2 * margin if math.isfinite(margin) else 0.0
-    return 1.08 * float(max(min(widest, MAX_STRETCH * typical), floor, 1e-6))
+    values = rows[["difference", "low", "high"]].abs().to_numpy(dtype=float).ravel()
+    values = np.append(values[np.isfinite(values)], 1e-6)
+    margin = float(rows["relevant"].fillna(0.0).max())
+    return 1.08 * float(max(min(values.max(), MAX_STRETCH * np.median(values)), 2.2 * margin))
 
 
 def _caption(table: pd.DataFrame, num_settings: int) -> str:
