@@ -49,11 +49,16 @@ def calculate_soap_update(
 
     $$L = \beta_s L + (1 - \beta_s) g g^T, \quad R = \beta_s R + (1 - \beta_s) g^T g$$
 
-    $Q_L, Q_R$ are the eigenvectors of L and R: by `eigh` after the first step, then at every
+    $Q_L, Q_R$ are the eigenvectors of L and R: after the first step the singular vectors of its gradient, then at every
     `precondition_frequency`-th by one QR step of power iteration, $Q = QR(L Q)$. As in the authors' code, of which the
     paper says nothing, the first step moves nothing, since a gradient in its own eigenbasis is noise off the diagonal;
     and the columns, with the entries of v, are sorted by their eigenvalues before each QR step. Their code adds eps
     before the bias correction; here it is Adam's, so that SOAP with identity bases is Adam.
+
+    Rounding: vectors of close eigenvalues turn by the rounding of their matrix over the gap between them, whoever
+    computes them; `svd`, `eigh` and `qr` of a stack are those of each matrix in every bit. So a trial in a pack, whose
+    gradients are rounded otherwise, is off by as much as one alone whose weights begin an ulp elsewhere. Singular
+    vectors of the gradient see its gaps, eigenvectors of L their squares: a hundred times more on `mlp`.
 
     eps convention: outside the root, after bias correction.
 
@@ -87,10 +92,10 @@ def calculate_soap_update(
     for gram, basis, factor, axis in ((gram_left, basis_left, matrix, -2), (gram_right, basis_right, matrix.mT, -1)):
         if gram.numel():
             ema_(gram, factor @ factor.mT, beta)
-            if step == 1:
-                basis.copy_(_eigenvectors(gram))
-            elif (step - 1) % precondition_frequency == 0:
+            if step > 1 and (step - 1) % precondition_frequency == 0:
                 _refresh(gram, basis, exp_avg_sq, axis)
+    if step == 1:
+        _begin(matrix, basis_left, basis_right)
     return update.reshape(grad.shape)
 
 
@@ -100,20 +105,31 @@ def _rotate(matrix: Tensor, left: Tensor, right: Tensor) -> Tensor:
     return matrix @ right if right.numel() else matrix
 
 
-def _eigenvectors(gram: Tensor) -> Tensor:
-    """Of a symmetric matrix; the identity for one that is not finite, which `eigh` would refuse for a whole stack.
+def _begin(matrix: Tensor, left: Tensor, right: Tensor) -> None:
+    """Set the bases to the first gradient's singular vectors, which are the eigenvectors of its products with itself.
 
-    Within a null space, eigenvectors are rounding's choice. There those of a fixed diagonal are taken instead.
+    A gradient that is not finite, which `svd` would refuse for a whole stack, gives those of a diagonal.
     """
-    finite = gram.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
-    diagonal = torch.linspace(1, 2, gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    gram = torch.where(finite, gram, diagonal.diag())
-    values, vectors = torch.linalg.eigh(gram)
-    top = values[..., -1:]
-    null = vectors * (values <= NULL * top)[..., None, :]
+    if not left.numel() and not right.numel():
+        return
+    finite = matrix.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
+    diagonal = torch.eye(*matrix.shape[-2:], dtype=matrix.dtype, device=matrix.device)
+    both = bool(left.numel() and right.numel())  # one alone is that of the shorter axis
+    u, values, vh = torch.linalg.svd(torch.where(finite, matrix, diagonal), full_matrices=both)
+    for basis, vectors in ((left, u), (right, vh.mT)):
+        if basis.numel():
+            basis.copy_(_with_fixed_null(vectors, values))
+
+
+def _with_fixed_null(vectors: Tensor, values: Tensor) -> Tensor:
+    """Singular vectors `[..., n, n]`; within the null space, where they are rounding's choice, those of a diagonal."""
+    count = vectors.shape[-1]
+    squares = torch.nn.functional.pad(values.square(), (0, count - values.shape[-1]))
+    is_null = (squares <= NULL * squares[..., :1])[..., None, :]
+    null = vectors * is_null
+    diagonal = torch.linspace(1, 2, count, dtype=vectors.dtype, device=vectors.device)
     split = null @ (null.mT @ (diagonal[:, None] * null)) @ null.mT
-    separated: Tensor = torch.linalg.eigh(gram / torch.where(top > 0, top, 1.0)[..., None] + split).eigenvectors
-    return separated
+    return torch.where(is_null, torch.linalg.eigh(split).eigenvectors, vectors)  # both have the null space last
 
 
 def _refresh(gram: Tensor, basis: Tensor, exp_avg_sq: Tensor, axis: int) -> None:

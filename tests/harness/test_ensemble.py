@@ -28,7 +28,7 @@ MODEST = {  # at their default lr rounding grows: signs flip
     "prodigy": ["optimizer.lr=0.1"],
     "scion": ["optimizer.lr=1e-5", "optimizer.rest.lr=1e-5", "optimizer.rest.rest.lr=1e-5"],
 }
-TOLERANCES = {"deepmd_adamuon": 1e-2, "soap": 1e-9}  # eigenvectors of close eigenvalues multiply rounding
+TOLERANCES = {"deepmd_adamuon": 1e-2, "soap": 1e-11}  # 7e-13 was seen, see its docstring
 
 
 def final_losses(plan: Plan, trials: list[Trial]) -> list[float]:

@@ -198,6 +198,33 @@ def test_soap_leaves_the_first_weights_alone_and_gives_vectors_to_adam():
     np.testing.assert_array_equal(vector, run(Adam, grads, betas=B))
 
 
+@pytest.mark.parametrize("function", [torch.linalg.svd, torch.linalg.eigh, torch.linalg.qr])
+def test_the_decompositions_of_a_stack_are_those_of_each_matrix_in_every_bit(function):
+    generator = torch.Generator().manual_seed(0)
+    factor = torch.randn(4, 12, 20, generator=generator, dtype=torch.float64)
+    stack = factor @ factor.mT
+    packed = torch.vmap(lambda matrix: tuple(function(matrix)))(stack)
+    for position, matrix in enumerate(stack):
+        assert all(torch.equal(one[position], own) for one, own in zip(packed, function(matrix), strict=True))
+
+
+def test_soap_begins_with_eigenvectors_that_do_not_see_the_square_of_close_singular_values():
+    """Singular values 1e-5 apart: an ulp turns their vectors by 1e-11, and those of the squares by some 1e-9."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64)).Q for _ in range(2))
+    values = torch.tensor([1.0, 0.5, 0.1, 0.01, 2e-3, 1.99e-3], dtype=torch.float64)
+    bases = []
+    for rounding in (0.0, 2.0**-52):
+        grad = (left * values) @ right.mT * (1 + rounding * torch.randn(6, 6, generator=generator, dtype=torch.float64))
+        state = init_state(grad, left=True, right=True)
+        options = {"betas": B, "shampoo_beta": None, "eps": 1e-8, "correct_bias": True, "precondition_frequency": 10}
+        calculate_soap_update(grad, *state.values(), **options, step=1)
+        bases.append(state["basis_left"])
+        torch.testing.assert_close(abs(left.mT @ state["basis_left"]), torch.eye(6).double(), rtol=0, atol=1e-9)
+    aligned = bases[1] * (bases[0] * bases[1]).sum(0).sign()
+    assert (aligned - bases[0]).abs().max() < 1e-10
+
+
 def test_soap_takes_a_basis_of_the_null_space_that_rounding_does_not_choose():
     generator = torch.Generator().manual_seed(0)
     low_rank = torch.randn(6, 2, dtype=torch.float64, generator=generator) @ torch.randn(
