@@ -168,6 +168,7 @@ def test_losses_below_zero_are_compared_by_differences_without_a_margin() -> Non
     assert details(row).startswith("difference −2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure_rate", [0.0, 0.1])
 def test_optimizers_identical_to_the_baseline_rarely_yield_any_finding(failure_rate: float) -> None:
     rng = np.random.default_rng(7)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.processes import Command
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r'^```bash title="(?:launchers|ray)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-COMMANDS = re.findall(r"^python (-m bench -m .+)$", "\n".join(BLOCK.findall((ROOT / "README.md").read_text())), re.M)
+COMMANDS = re.findall(r"^python -m (bench -m .+)$", "\n".join(BLOCK.findall((ROOT / "README.md").read_text())), re.M)
+Run = Callable[..., Command]
 TINY = "task=quadratic task.steps=20 tracker=none"
 
 
@@ -31,19 +35,25 @@ def command_with(choice: str, plugin: str) -> list[str]:
     return shlex.split(command.replace("task=mlp", TINY))
 
 
-def run(args: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-    return subprocess.run([sys.executable, *args], cwd=folder, env=env, capture_output=True, text=True)
+@pytest.fixture
+def run(start: Callable[..., Command], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Command]:
+    """A command in a process of its own; those that it starts itself are fresh ones, and find us."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return start
 
 
 def read_runs(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in folder.glob("results/*/*/*/run.json")]
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
-def test_launcher_carries_jobs_to_processes_that_share_one_results_folder(launcher: str, tmp_path: Path) -> None:
-    plugin = f"hydra_{launcher.removesuffix('_local')}_launcher"
-    done = run(command_with(f"hydra/launcher={launcher}", plugin), tmp_path)
+@pytest.mark.parametrize("launcher", ["joblib", "ray"])
+def test_launcher_carries_jobs_to_processes_that_share_one_results_folder(
+    launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    command = [sys.executable, "-m", *command_with(f"hydra/launcher={launcher}", f"hydra_{launcher}_launcher")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 0, done.stderr
     runs = read_runs(tmp_path)
     assert sorted(run["config"]["optimizer"]["name"] for run in runs) == ["adamuon"] * 7 + ["adamw"] * 7
@@ -51,37 +61,39 @@ def test_launcher_carries_jobs_to_processes_that_share_one_results_folder(launch
     assert len({run["run_id"] for run in runs}) == 14
 
 
-def test_a_job_that_submitit_preempts_is_requeued_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+def test_submitit_carries_jobs_and_requeues_a_preempted_one_which_goes_on_from_its_checkpoint(
+    run: Run, tmp_path: Path
+) -> None:
     args = command_with("hydra/launcher=submitit_local", "hydra_submitit_launcher")
-    long = ["task.steps=30000", "task.eval_every=1000", "results_dir=out", "optimizer=adamw", "sweep=none"]
-    command = [arg for arg in args if not arg.startswith(("optimizer=", "sweep=", "task.steps="))]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, *command, *long], cwd=tmp_path, env=env, stderr=subprocess.PIPE)
+    long = ["optimizer=adamw,lion", "task.steps=4000", "task.eval_every=1000", "sweep=none"]
+    process = run(*[arg for arg in args if not arg.startswith(("optimizer=", "sweep=", "task.steps="))], *long)
     deadline = time.monotonic() + 90
-    while not (claims := list(tmp_path.glob("out/.claims/*.json"))) and time.monotonic() < deadline:
+    while not (claims := list(tmp_path.glob("results/.claims/*.json"))) and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(0.3)
     os.kill(int(claims[0].name.split("-")[-2]), signal.SIGUSR2)  # what SLURM sends before it ends a job
-    _, err = process.communicate(timeout=180)
-    assert process.returncode == 0, err
+    done = process.finish(180)
+    assert done.returncode == 0, done.stderr
     told = "".join(path.read_text() for path in tmp_path.rglob("*_log.*"))
     assert "Requeued job" in told
-    assert re.search(r"1 trials go on from step \d+ of 30000", told)
-    (run_file,) = tmp_path.glob("out/*/*/*/run.json")
-    assert json.loads(run_file.read_text())["status"] == "completed"
+    assert re.search(r"1 trials go on from step \d+ of 4000", told)
+    assert {run["config"]["optimizer"]["name"]: run["status"] for run in read_runs(tmp_path)} == {
+        "adamw": "completed",
+        "lion": "completed",
+    }
 
 
-def test_submitit_job_of_a_mistaken_command_ends_in_one_line(tmp_path: Path) -> None:
+def test_submitit_job_of_a_mistaken_command_ends_in_one_line(run: Run) -> None:
     args = command_with("hydra/launcher=submitit_local", "hydra_submitit_launcher")
-    done = run([*args, "precision=float8"], tmp_path)
+    done = run(*args, "optimizer=adamw", "precision=float8").finish()
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: precision=float8: expected one of")
 
 
-def test_optuna_minimises_the_final_validation_loss(tmp_path: Path) -> None:
+def test_optuna_minimises_the_final_validation_loss(run: Run, tmp_path: Path) -> None:
     args = command_with("hydra/sweeper=tpe", "hydra_optuna_sweeper")
-    done = run([re.sub("n_trials=30", "n_trials=4", arg) for arg in args], tmp_path)
+    done = run(*[re.sub("n_trials=30", "n_trials=4", arg) for arg in args]).finish()
     assert done.returncode == 0, done.stderr
     losses = {run["config"]["optimizer"]["lr"]: run["summary"]["final_val_loss"] for run in read_runs(tmp_path)}
     assert len(losses) == 4
@@ -91,10 +103,10 @@ def test_optuna_minimises_the_final_validation_loss(tmp_path: Path) -> None:
     assert losses[result["best_params"]["optimizer.lr"]] == min(losses.values())
 
 
-def test_slurm_preset_is_submitits_launcher_with_one_gpu_a_job(tmp_path: Path) -> None:
+def test_slurm_preset_is_submitits_launcher_with_one_gpu_a_job(run: Run) -> None:
     if find_spec("hydra_plugins.hydra_submitit_launcher") is None:
         pytest.skip("hydra_submitit_launcher is not installed: an optional extra")
-    done = run(["-m", "bench", "hydra/launcher=slurm", "hydra.launcher.partition=gpu", "--cfg", "hydra"], tmp_path)
+    done = run("bench", "hydra/launcher=slurm", "hydra.launcher.partition=gpu", "--cfg", "hydra").finish()
     assert done.returncode == 0, done.stderr
     launcher = yaml.safe_load(done.stdout)["hydra"]["launcher"]
     assert launcher["_target_"].endswith("SlurmLauncher")

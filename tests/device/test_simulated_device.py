@@ -17,7 +17,7 @@ LARGE_PACK = ["+sweep.axes.seed=[0,1,2,3,4,5]"]
 ASKED = ["diagnostics=true", "clip_norm=1.0"]
 TASKS = {
     "mlp": ["task=mlp", "task.width=16"],
-    "gpt_nano": ["task=gpt_nano"],
+    "gpt_nano": ["task=gpt_nano", "task.width=16", "task.context=8", "task.batch_size=2"],
     "quadratic": ["task=quadratic"],
     "rosenbrock": ["task=rosenbrock"],
 }

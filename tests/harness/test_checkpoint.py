@@ -34,7 +34,7 @@ OURS = [name for name, config in CONFIGS.items() if str(config["_target_"]).star
 # HeavyBall's compile for most of a minute each, and its PSGD keeps a random generator outside of its state_dict
 QUICK = [name for name in CONFIGS if not name.startswith("heavyball")]
 SEEDS = ["sweep=seeds", "sweep.axes.seed=[0,1,2]"]
-STEPS, STOP_STEP = 41, 17  # the last checkpoint of an undisturbed training is at step 40
+STEPS, STOP_STEP = 25, 17  # the last checkpoint of an undisturbed training is at step 24
 
 
 class StopAt:
@@ -53,7 +53,7 @@ class StopAt:
 
 def run(plan: Plan, trials: Sequence[Trial], folder: Path, stop_at: int | None = None) -> list[Record]:
     stop = StopSignal()
-    checkpoint = Checkpoint(folder, [trial.run_id for trial in trials], Cadence(steps=40))
+    checkpoint = Checkpoint(folder, [trial.run_id for trial in trials], Cadence(steps=24))
     task = plan.tasks.get(trials[0].config.task, "cpu")
     return train([trial.config for trial in trials], task, [StopAt(stop_at, stop)], stop, checkpoint)
 
@@ -73,7 +73,7 @@ def assert_same_training(plan: Plan, trials: Sequence[Trial], folder: Path) -> N
     assert [record.status for record in resumed] == ["completed"] * len(trials), resumed[0].message
     assert [numbers(record) for record in resumed] == [numbers(record) for record in calm]
     states = [last_state(folder / name, trials) for name in ("calm", "stopped")]
-    assert states[0]["step"] == states[1]["step"] == 40
+    assert states[0]["step"] == states[1]["step"] == 24
     for one, other in zip(*(tree_leaves(state["learner"]) for state in states), strict=True):
         assert torch.equal(one, other) if isinstance(one, Tensor) else repr(one) == repr(other)
 

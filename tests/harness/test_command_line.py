@@ -16,6 +16,7 @@ import bench
 from bench.__main__ import main
 from bench.cli.folders import GROUPS, find_conf_dir
 from bench.cli.help import COMMANDS
+from tests.processes import Command
 
 Small = Callable[[str], list[str]]
 MISTAKES = {
@@ -210,24 +211,17 @@ def test_multirun_multiplies_optimizers_and_sweeps(
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.slow
 def test_a_signal_leaves_an_interrupted_run_with_what_was_measured(
-    small: Small, tmp_path: Path, number: signal.Signals, code: int
+    small: Small, start: Callable[..., Command], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    overrides = [*small("mlp"), "task.steps=10000000", "task.eval_every=50", "tracker=none", "results_dir=out"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench", *overrides],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = start("bench", *small("mlp"), "task.steps=10000000", "tracker=none", "results_dir=out")
     deadline = time.monotonic() + 60
     while not list(tmp_path.rglob("*.tmp")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(1.0)
+    time.sleep(0.5)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
-    assert "Traceback" not in err
+    done = process.finish()
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
     (run,) = [json.loads(path.read_text()) for path in tmp_path.rglob("run.json")]
     assert run["status"] == "interrupted"
     assert run["summary"]["num_steps"] > 0

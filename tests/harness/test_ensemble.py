@@ -23,6 +23,9 @@ CONFIGS = {
     if path.stem != "custom"
 }
 OURS = [name for name, config in CONFIGS.items() if str(config["_target_"]).startswith("optimizers.")]
+LAYOUTS = ["adamw", "adamuon", "soap", "prodigy", "scion"]  # flat, stacked, single, the whole model, three routes
+CASES = [(name, "mlp") for name in OURS]
+CASES += [(name, task) for name in LAYOUTS for task in ("quadratic", "rosenbrock", "gpt_nano")]
 MODEST = {  # at their default lr rounding grows: signs flip
     "deepmd_adamuon": ["optimizer.lr=0.001"],
     "prodigy": ["optimizer.lr=0.1"],
@@ -43,8 +46,7 @@ def train_together(plan: Plan, trials: list[Trial]) -> list[Record]:
     return records
 
 
-@pytest.mark.parametrize("task", ["quadratic", "rosenbrock", "mlp", "gpt_nano"])
-@pytest.mark.parametrize("optimizer", OURS)
+@pytest.mark.parametrize(("optimizer", "task"), CASES)
 def test_a_packed_trial_equals_the_same_trial_alone_in_float64(
     plan: MakePlan, small: Small, optimizer: str, task: str
 ) -> None:

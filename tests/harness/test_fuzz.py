@@ -1,4 +1,4 @@
-"""A few hundred random cases through the properties that `scripts/fuzz.py` puts ten thousand through."""
+"""Two hundred random cases through the properties that `scripts/fuzz.py` puts ten thousand through."""
 
 from pathlib import Path
 
@@ -7,9 +7,10 @@ import pytest
 from tests.fuzzing.everything import PROPERTIES
 from tests.fuzzing.properties import run_property, share_out
 
-NUM_CASES = share_out(PROPERTIES, 400)
+NUM_CASES = share_out(PROPERTIES, 200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROPERTIES)
 def test_holds_for_random_and_mutated_input(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

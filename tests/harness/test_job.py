@@ -205,6 +205,7 @@ def test_a_killed_sweep_goes_on_where_it_was(small: Small, start: Start, tmp_pat
     assert not list((tmp_path / "killed" / "mlp").rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_thousand_cells_are_a_thousand_readable_runs(mapping: Mapping) -> None:
     axes = ["sweep=lr", "sweep.axes.optimizer.lr=[logspace,1e-4,1e-1,50]", "+sweep.axes.seed=[range,0,20]"]
     composed = mapping("task=quadratic", "task.steps=5", *axes, "pack_size=250", "optimizer=adam")

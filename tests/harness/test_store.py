@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from bench.errors import StoreError
 from bench.jobs.job import run_job
 from bench.jobs.plan import Plan
 from bench.runs.store import Store
+from tests.processes import Command
 
 Mapping = Callable[..., dict[str, Any]]
 MakePlan = Callable[..., Plan]
@@ -98,12 +97,12 @@ def test_a_results_dir_that_cannot_be_written_is_told_before_training(mapping: M
 
 
 @pytest.mark.slow
-def test_two_processes_give_byte_identical_losses(mapping: Mapping, small: Small, tmp_path: Path) -> None:
+def test_two_processes_give_byte_identical_losses(small: Small, start: Callable[..., Command], tmp_path: Path) -> None:
     losses = []
     for name in ("a", "b"):
         results = tmp_path / name
         overrides = [*small("gpt_nano"), "optimizer=adamuon", "task.steps=20", "tracker=none", f"results_dir={results}"]
-        subprocess.run([sys.executable, "-m", "bench", *overrides], check=True, capture_output=True, timeout=120)
+        assert start("bench", *overrides).finish().returncode == 0
         (metrics,) = results.rglob("metrics.parquet")
         frame = pd.read_parquet(metrics)
         losses.append(frame[["train_loss", "val_loss", "full_val_loss"]].to_numpy().tobytes())

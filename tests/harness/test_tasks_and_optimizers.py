@@ -48,6 +48,7 @@ def cifar_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamuon", "adamw", "madam"])
 def test_a_quarter_of_gpt_nanos_budget_beats_the_bigram_model_at_the_defaults(plan: MakePlan, optimizer: str) -> None:
     made = plan("task=gpt_nano", "task.steps=150", "task.eval_every=150", f"optimizer={optimizer}")

@@ -227,10 +227,10 @@ def test_the_muon_family_does_not_move_under_a_loss_scaled_by_a_power_of_two(
 ) -> None:
     """All but the matrices go to Lion, whose signs do not move either."""
     rest = ["optimizer.rest._target_=optimizers.lion.Lion", "~optimizer.rest.eps", "optimizer.rest.lr=1e-3"]
-    overrides = [*small("mlp"), f"optimizer={name}", *rest]
-    records = [train_first(plan(*overrides, f"task.loss_scale={2.0**-k}")) for k in (0, 20, 60, 100)]
+    overrides = [*small("mlp"), "task.steps=40", "task.eval_every=20", f"optimizer={name}", *rest]
+    records = [train_first(plan(*overrides, f"task.loss_scale={2.0**-k}")) for k in (0, 20, 100)]
     losses = [[(row["train_loss"], row["val_loss"]) for row in record.rows[1:]] for record in records]
-    assert losses[1:] == [losses[0]] * 3
+    assert losses[1:] == [losses[0]] * 2
 
 
 def test_bfloat16_trains_in_mixed_precision(plan: MakePlan, small: Small) -> None:

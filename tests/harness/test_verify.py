@@ -6,8 +6,6 @@ import math
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from bench.training.train import train
 from bench.verify.__main__ import main
 from bench.verify.folder import Checked
 from bench.verify.replay import choose
+from tests.processes import Command
 
 Mapping = Callable[..., dict[str, Any]]
 MakePlan = Callable[..., Plan]
@@ -347,12 +346,10 @@ def test_a_mistake_is_one_line_with_exit_code_2(
 
 
 @pytest.mark.slow
-def test_exit_codes_reach_the_shell(trained: Callable[..., list[Path]]) -> None:
+def test_exit_codes_reach_the_shell(trained: Callable[..., list[Path]], start: Callable[..., Command]) -> None:
     (folder,) = trained()
     for damage, code in ((None, 0), (flip_byte, 1)):
         if damage:
             damage(folder)
-        done = subprocess.run(
-            [sys.executable, "-m", "bench.verify", str(folder)], capture_output=True, text=True, timeout=60, check=False
-        )
+        done = start("bench.verify", str(folder)).finish()
         assert (done.returncode, done.stderr) == (code, "")

@@ -1,11 +1,9 @@
 """The judge from its command line to its verdict: planted optimizers, kills, candidates that are remembered."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from bench.judge.__main__ import main
 from bench.judge.ledger import LEDGER_FILE, Ledger
 from bench.judge.question import compose_arm, parse_question
 from bench.judge.verdict import Verdict
+from tests.processes import Command, at_call
 
 PLANTED = '''
 """AdamW whose update is multiplied by one, and one that goes anywhere."""
@@ -124,19 +123,17 @@ def test_every_further_candidate_gets_a_smaller_share_of_the_error(judge: Any) -
 
 
 @pytest.mark.slow
-def test_a_killed_judge_comes_to_the_same_verdict_bit_for_bit(tmp_path: Path) -> None:
+def test_a_killed_judge_comes_to_the_same_verdict_bit_for_bit(start: Callable[..., Command], tmp_path: Path) -> None:
     write_planted(tmp_path)
-    command = [sys.executable, "-m", "bench.judge", "optimizer=random", *TINY["mlp"], *SHORT, "--config-dir", "conf"]
-    command.append("task.eval_every=5")
+    judge = partial(start, "bench.judge", "optimizer=random", *TINY["mlp"], *SHORT, "--config-dir", "conf")
+    kill = partial(at_call, "bench.runs.store.Store.save", 6, partial(signal.raise_signal, signal.SIGKILL))
+    assert judge("results_dir=killed", before=kill).finish().returncode == -signal.SIGKILL
     killed = tmp_path / "killed"
-    process = subprocess.Popen([*command, "results_dir=killed"], cwd=tmp_path, start_new_session=True)
-    while process.poll() is None and len(list(killed.glob("mlp/*/[0-9a-f]*/run.json"))) < 5:
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    assert len(list(killed.glob("mlp/*/[0-9a-f]*/run.json"))) == 5
     assert not (killed / "verdict.json").exists()
     for folder in ("killed", "calm"):
-        subprocess.run([*command, f"results_dir={folder}"], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+        done = judge(f"results_dir={folder}").finish()
+        assert done.returncode == 0, done.stderr
     assert (killed / "verdict.json").read_bytes() == (tmp_path / "calm" / "verdict.json").read_bytes()
 
 

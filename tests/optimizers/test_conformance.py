@@ -1,7 +1,5 @@
 """Every configured optimizer passes the conformance checks, and optimizers with a fault do not."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from bench.check.subject import Subject
 from bench.check.suite import FAIL, NOT_APPLICABLE, PASS, run_checks
 
 ROOT = Path(__file__).parents[2]
+SLOW = pytest.mark.slow  # it compiles its kernels, or has them interpreted
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "optimizer").glob("*.yaml") if path.stem != "custom")
 
 
@@ -27,7 +26,7 @@ def configured(name):
     return config.class_path.startswith("optimizers."), make_subject(config)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if "heavyball" in name else ()) for name in NAMES])
 def test_configured_optimizers_reach_every_check_and_ours_pass_them(name):
     is_ours, subject = configured(name)
     findings = run_checks(subject)
@@ -193,15 +192,13 @@ class Mine(torch.optim.Optimizer):
 
 @pytest.mark.parametrize(("sign", "code"), [("-=", 0), ("+=", 1)])
 @pytest.mark.slow
-def test_an_optimizer_of_ones_own_is_checked_from_its_folder(tmp_path, sign, code):
+def test_an_optimizer_of_ones_own_is_checked_from_its_folder(start, tmp_path, sign, code):
     (tmp_path / "optimizers").mkdir()
     (tmp_path / "optimizers" / "mine.py").write_text(MINE.replace("SIGN", sign))
     (tmp_path / "conf" / "optimizer").mkdir(parents=True)
     yaml = "# mine\nname: mine\n_target_: optimizers.mine.Mine\nlr: 0.01\n"
     (tmp_path / "conf" / "optimizer" / "mine.yaml").write_text(yaml)
-    command = [sys.executable, "-m", "bench.check", "--config-dir", "conf", "optimizer=mine"]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    result = start("bench.check", "--config-dir", "conf", "optimizer=mine").finish()
     assert result.returncode == code, result.stderr
     assert "mine: " in result.stdout
 

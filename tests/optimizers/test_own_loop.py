@@ -170,4 +170,4 @@ def test_two_processes_with_shards_or_replicas_equal_one():
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(compare, (port,), nprocs=2)
+    torch.multiprocessing.start_processes(compare, (port,), nprocs=2, start_method="forkserver")

@@ -1,82 +1,20 @@
-"""The report as a user gets it: studies whose answer is known, hostile text, and folders with nothing to say."""
+"""Pages of a few runs: hostile text, folders with nothing to say, mistakes on the command line."""
 
 import csv
-import os
 import re
-import subprocess
-import sys
-from html.parser import HTMLParser
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-import bench
-from bench.analysis.findings import Findings, analyse
-from bench.analysis.load import load
 from bench.report import write_report
 from bench.report.__main__ import main
 from bench.report.figures.epsilon import draw_epsilon, lr_eps_grid
 from bench.report.figures.style import make_palette
+from tests.processes import Command
 from tests.report import synthetic
-
-
-def findings(root: Path) -> Findings:
-    found = analyse(load([root]))
-    assert found is not None
-    return found
-
-
-@pytest.fixture(scope="module")
-def epsilon(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("epsilon")
-    synthetic.write_epsilon_study(root / "results", tasks=("mlp",))
-    write_report([root / "results"], root / "report")
-    return root
-
-
-@pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("zoo")
-    synthetic.write_zoo(root / "results", optimizers=("adamw", "adamuon", "madam"), trials=8, fresh=4)
-    write_report([root / "results"], root / "report")
-    return root
-
-
-@pytest.fixture(scope="module")
-def replicated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five tasks, four searches each; sgd fails on every search of one task."""
-    root = tmp_path_factory.mktemp("replicated")
-    tasks = ("mlp", "gpt_nano", "cifar", "four", "five")
-    synthetic.write_zoo(root / "results", ("adamw", "muon", "lion"), tasks, trials=2, fresh=2, searches=4)
-    for search in range(4):
-        synthetic.write_run(root / "results", optimizer="sgd", seed=100 + 1000 * search, replicate=search,
-                            stage="fresh", sweep="fresh_seeds", status="diverged")  # fmt: skip
-    write_report([root / "results"], root / "report")
-    return root
-
-
-def text_of(page: Path) -> str:
-    return re.sub(r"<style>.*?</style>|<script>.*?</script>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-
-
-def test_epsilon_study_shows_the_cliff_the_flat_width_and_the_scales(epsilon: Path) -> None:
-    names = {path.stem for path in (epsilon / "report" / "plots").iterdir()}
-    assert {
-        "epsilon",
-        "lr_eps_heatmaps",
-        "flat_widths",
-        "diag_share_below_eps",
-        "diag_update_rms",
-        "sensitivity_lr",
-    } <= names
-    found = findings(epsilon / "results")
-    widths = found.flat_widths[found.flat_widths["key"] == "optimizer.eps"].set_index("setting")["width"]
-    assert widths["mlp"] > widths["mlp · loss × 2⁻¹⁰"] > widths["mlp · loss × 2⁻²⁰"]
-    scales = found.scales.set_index(["optimizer", "loss_scale"])
-    assert (scales.loc["madam", "num_identical"] == scales.loc["madam", "num_pairs"]).all()
-    assert (scales.loc["adam", "num_identical"] == 0).all()
-    assert "madam repeats every loss bit for bit; adam does not." in text_of(epsilon / "report" / "index.html")
+from tests.report.pages import findings, text_of
 
 
 def test_a_grid_that_grew_at_some_eps_is_a_map_and_a_random_search_is_none() -> None:
@@ -89,47 +27,6 @@ def test_a_grid_that_grew_at_some_eps_is_a_map_and_a_random_search_is_none() -> 
     assert grown is not None
     assert grown.notna().sum().tolist() == [2, 2, 9]
     assert lr_eps_grid(cells([(1e-3, 1e-8), (2e-3, 3e-7), (5e-3, 1e-5)])) is None
-
-
-def test_zoo_compares_on_fresh_seeds_only(zoo: Path) -> None:
-    found = findings(zoo / "results")
-    assert set(found.final["sweep"]) == {"fresh_seeds"}
-    assert found.verdicts["fresh"].all()
-    assert (found.verdicts["num_units"] == 4).all()
-    assert set(found.verdicts["unit"]) == {"seed"}
-    assert "none of which took part in tuning" in text_of(zoo / "report" / "index.html")
-    pictures = {path.stem for path in (zoo / "report" / "plots").iterdir()}
-    assert {"tuning_budget", "profile", "ranks", "rank_stability", "verdicts"} <= pictures
-    assert "step_times" not in pictures
-
-
-def test_several_searches_make_claims_about_optimizers_over_all_tasks_and_about_failures(replicated: Path) -> None:
-    found = findings(replicated / "results")
-    single = found.verdicts[found.verdicts["setting"] != "all tasks"].set_index(["setting", "optimizer"])
-    assert set(single["unit"]) == {"search"}
-    assert single.drop(index=("mlp", "sgd"))["num_units"].isin([3, 4]).all()  # one search of adamw fails
-    assert single.loc[("mlp", "sgd"), ["failed", "failed_of"]].tolist() == [4, 4]
-    assert set(found.verdicts.query("setting == 'all tasks'")["optimizer"]) == {"lion", "muon"}
-    assert "all tasks" in set(found.ranks["setting"])
-    page = text_of(replicated / "report" / "index.html")
-    assert "They speak of optimizers, each tuned by several independent searches." in page
-    assert "4 of 4 searches" in page
-    assert "seconds: not measured" in page
-
-
-def test_the_page_says_first_what_was_found_and_reads_test_losses(replicated: Path) -> None:
-    page = text_of(replicated / "report" / "index.html")
-    assert page.index('id="verdicts"') < page.index("Comparisons with the baseline") < page.index('id="pictures"')
-    assert "Ratio of final test losses" in page
-    assert not re.search(r"0\.00 ×|e\+\d+ %", page)
-
-
-def test_tables_come_as_markdown_and_latex_too(zoo: Path) -> None:
-    tables = zoo / "report" / "tables"
-    latex = (tables / "comparisons_with_the_baseline.tex").read_text(encoding="utf-8")
-    assert r"\begin{tabular}{" in latex
-    assert r"gpt\_nano & adamuon & adamw & " in latex
-    assert (tables / "comparisons_with_the_baseline.md").read_text(encoding="utf-8").startswith("| task |")
 
 
 def test_zero_on_a_log_axis_is_labelled_zero(tmp_path: Path) -> None:
@@ -158,50 +55,6 @@ def test_fresh_seeds_that_were_tuned_on_are_left_out(tmp_path: Path) -> None:
     found = findings(tmp_path)
     assert 0 not in set(found.final["seed"])
     assert any("had been tuned on" in note for note in found.notes)
-
-
-def test_every_picture_is_written_for_page_and_paper_and_stands_in_page_and_markdown(zoo: Path) -> None:
-    report = zoo / "report"
-    pictures = {path.stem for path in (report / "plots").glob("*.png")}
-    for kind in ("svg", "pdf"):
-        assert pictures == {path.stem for path in (report / "plots").glob(f"*.{kind}")}
-    page, markdown = text_of(report / "index.html"), (report / "report.md").read_text(encoding="utf-8")
-    assert page.count("<svg ") == 2 * len(pictures)  # for a wide page and for a phone
-    for name in pictures:
-        assert f'<figure id="{name}">' in page
-        assert f"(plots/{name}.png)" in markdown
-    assert len(re.findall(r"<figcaption>[^<]*n = \d", page)) >= len(pictures) - 2
-
-
-class Requests(HTMLParser):
-    """Collects whatever a browser would fetch."""
-
-    found: list[str]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            if name in ("src", "href", "srcset", "data", "action", "poster", "xlink:href") and value:
-                self.found.append(value)
-
-
-def test_page_requests_nothing(epsilon: Path) -> None:
-    page = (epsilon / "report" / "index.html").read_text(encoding="utf-8")
-    parser = Requests()
-    parser.feed(page)
-    assert all(value.startswith(("#", "data:")) for value in parser.found)
-    assert "@import" not in page
-    assert not re.search(r"url\((?!#)", page)
-
-
-def test_every_run_is_listed_with_its_status(zoo: Path) -> None:
-    page = text_of(zoo / "report" / "index.html")
-    runs = pd.read_csv(zoo / "report" / "tables" / "runs.csv")
-    assert all(run_id in page for run_id in runs["run_id"].astype(str))
-    assert "diverged" in set(runs["status"])
 
 
 HOSTILE = "<script>alert(1)</script>"
@@ -332,16 +185,15 @@ def test_the_report_on_one_folder_lies_in_it_as_with_report_true(
 
 
 @pytest.mark.slow
-def test_module_runs_from_the_command_line_with_another_target_and_baseline(tmp_path: Path) -> None:
+def test_module_runs_from_the_command_line_with_another_target_and_baseline(
+    start: Callable[..., Command], tmp_path: Path
+) -> None:
     for optimizer in ("adamw", "madam"):
         for seed in range(3):
             synthetic.write_run(tmp_path / "in", optimizer=optimizer, seed=seed)
-    command = [sys.executable, "-m", "bench.report", "in", "--out", "out", "--baseline", "madam",
-               "--target", "mlp:val_accuracy>=0.5"]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(Path(bench.__file__).parents[1])}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "report: out/index.html\n"
-    assert done.stderr == ""
+    done = start("bench.report", "in", "--out", "out", "--baseline", "madam",
+                 "--target", "mlp:val_accuracy>=0.5").finish()  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "report: out/index.html\n", "")
     page = text_of(tmp_path / "out" / "index.html")
     assert "adamw needs" in page
     assert "val_accuracy ≥ 0.5" in page
