@@ -287,6 +287,8 @@ def _check_results_dir(value: Any) -> Path:
     return Path(value)
 
 
+SCHEDULER = r"^(tcp|tls|ucx|wss?)://\S{1,200}$"
+SchedulerAddress = Annotated[str, Field(pattern=SCHEDULER)]
 AUTO_OR_COUNT: dict[str, Any] = {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}
 
 
@@ -306,11 +308,10 @@ class SessionConfig(Section):
         WithJsonSchema(AUTO_OR_COUNT),
     ]
     workers: Annotated[
-        int | None,
-        Field(ge=1, le=4096),
+        Annotated[int, Field(ge=1, le=4096)] | SchedulerAddress | None,
         BeforeValidator(_none_if_auto),
-        allowed("auto or a whole number from 1 to 4,096"),
-        WithJsonSchema(AUTO_OR_COUNT),
+        allowed("auto, a whole number from 1 to 4,096, or the address of a Dask scheduler such as tcp://HOST:8786"),
+        WithJsonSchema({"anyOf": [*AUTO_OR_COUNT["anyOf"], {"type": "string", "pattern": SCHEDULER}]}),
     ]
     checkpoint_every: Annotated[
         Cadence | None,

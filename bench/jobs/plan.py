@@ -21,6 +21,7 @@ from bench.config.schema import (
 )
 from bench.config.sweep import BEST, RAW_LOSS, STAGES, STEPS, Cell, Stage, SweepConfig, expand, parse_sweep
 from bench.errors import ConfigError
+from bench.jobs.cluster import check_cluster
 from bench.jobs.packing import group_by_structure
 from bench.jobs.sizing import Packing, choose_packing
 from bench.jobs.trackers.tracker import check_trackers
@@ -114,6 +115,8 @@ def make_plan(mapping: Mapping[str, Any]) -> Plan:
     trial_mapping, session_mapping = split_mapping(mapping)
     session = parse_session(session_mapping)
     check_trackers(session.tracker)
+    if isinstance(session.workers, str):
+        check_cluster(session.workers)
     sweep = parse_sweep(session_mapping["sweep"], trial_mapping["seed"])
     if trial_mapping["stop_at_target"] is True and sweep.objective == RAW_LOSS:
         sweep = sweep.model_copy(update={"objective": STEPS})

@@ -8,6 +8,7 @@ import torch
 
 from bench.config.schema import SessionConfig
 from bench.jobs.calibration import Calibration
+from bench.jobs.cluster import count_workers
 from bench.jobs.packing import Pack, cut_into_packs, group_by_structure, structure, with_companion
 from bench.jobs.proofs import Proofs
 from bench.jobs.threads import threads_for, use_threads
@@ -118,8 +119,10 @@ class _Sizing:
     def _choose_workers(self, packs: Sequence[Pack], seconds: float) -> int:
         """How many processes train packs side by side: as asked for, or one per GPU, or on a CPU one per free thread.
 
-        On a CPU as many as pay for their start.
+        On a CPU as many as pay for their start. Raises ConfigError for a cluster that has none.
         """
+        if isinstance(self.session.workers, str):
+            return count_workers(self.session.workers) if packs else 1
         if self.session.workers is not None:
             return self.session.workers
         if not packs:

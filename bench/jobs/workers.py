@@ -1,8 +1,9 @@
-"""Packs one after the other in this process, or side by side in worker processes."""
+"""Packs one after the other in this process, or side by side in worker processes or on a cluster."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+from bench.jobs.cluster import run_on_cluster
 from bench.jobs.packing import Pack
 from bench.jobs.plan import Plan
 from bench.jobs.processes import run_in_processes
@@ -15,7 +16,9 @@ from bench.training.interrupt import StopSignal
 
 def run_packs(packs: Sequence[Pack], plan: Plan, workers: int, display: Display, stop: StopSignal) -> Iterator[Run]:
     """Train packs and yield every stored run, as soon as its pack is done."""
-    if workers > 1:
+    if isinstance(plan.session.workers, str):
+        results = run_on_cluster(packs, plan.session, plan.session.workers, stop)
+    elif workers > 1:
         results = run_in_processes(packs, plan.session, workers, stop)
     else:
         results = _run_here(packs, plan, display, stop)

@@ -1,0 +1,81 @@
+"""Packs on a Dask cluster of two workers on this machine."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import ConfigError
+
+distributed = pytest.importorskip("distributed")
+pytestmark = pytest.mark.slow
+MLP = ["task=mlp", "task.batch_size=16", "task.width=16", "task.eval_every=500", "tracker=none", "device=cpu"]
+SEEDS = ["sweep=seeds", "sweep.axes.seed=[range,0,6]", "pack_size=3"]
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.ERROR}
+    with distributed.LocalCluster(n_workers=2, **options) as cluster:
+        yield cluster.scheduler_address
+
+
+def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "bench", *overrides]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(find: Callable[[], list[Path]], count: int) -> list[Path]:
+    deadline = time.monotonic() + 90
+    while len(found := find()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def losses(results: Path) -> dict[str, bytes]:
+    import pyarrow.parquet as pq
+
+    columns = ["step", "train_loss", "val_loss"]
+    tables = {path.parent.name: pq.read_table(path, columns=columns) for path in results.glob("*/*/*/metrics.parquet")}
+    return {name: b"".join(column.to_numpy().tobytes() for column in table) for name, table in tables.items()}
+
+
+def test_a_killed_worker_costs_its_pack_which_another_trains(address: str, tmp_path: Path) -> None:
+    args = [*MLP, "task.steps=4000", *SEEDS]
+    process = start(tmp_path, *args, "results_dir=there", f"workers={address}")
+    claims = wait_for(lambda: list(tmp_path.glob("there/.claims/*.json")), 2)
+    os.kill(int(claims[0].name.rsplit("-", 2)[1]), signal.SIGKILL)
+    shown, told = process.communicate(timeout=240)
+    assert process.returncode == 0, told
+    assert "2 packs of 3 trials, 2 side by side" in shown
+    subprocess.run([sys.executable, "-m", "bench", *args, "results_dir=here"], cwd=tmp_path, check=True)
+    assert len(losses(tmp_path / "there")) == 6
+    assert losses(tmp_path / "there") == losses(tmp_path / "here")
+
+
+def test_a_stop_reaches_the_cluster_and_leaves_checkpoints(address: str, tmp_path: Path) -> None:
+    args = [*MLP, "task.steps=100000", *SEEDS, "results_dir=out", f"workers={address}"]
+    process = start(tmp_path, *args)
+    wait_for(lambda: list(tmp_path.glob("out/.claims/*.json")), 2)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 143, told
+    assert "stopped: 0 of 6 trials are finished" in told
+    assert len(list(tmp_path.glob("out/.checkpoints/*.ckpt"))) == 2
+
+
+def test_an_address_where_nobody_answers_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.jobs.cluster.CONNECT_SECONDS", 0.5)
+    from bench.jobs.cluster import count_workers
+
+    with pytest.raises(ConfigError, match=r"^workers=tcp://127\.0\.0\.1:9: no Dask scheduler with a worker answers"):
+        count_workers("tcp://127.0.0.1:9")
