@@ -1,7 +1,7 @@
 """fairstep: does this optimizer really beat a well-tuned AdamW?
 
-A notebook needs `bench.plan`, `bench.train`, `bench.load_runs`, `bench.analyse` and `bench.plot`; `help` tells of each.
-They are imported at their first use, so that `import bench` costs nothing.
+A notebook needs `bench.plan`, `bench.train`, `bench.load_runs`, `bench.load_model`, `bench.analyse` and
+`bench.plot`; `help` tells of each. They are imported at their first use, so that `import bench` costs nothing.
 """
 
 import importlib
@@ -10,7 +10,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads starve where a core is busy
 __version__ = "0.1.0"
-__all__ = ["analyse", "load_runs", "plan", "plot", "train"]
+__all__ = ["analyse", "load_model", "load_runs", "plan", "plot", "train"]
 
 
 def __getattr__(name: str) -> Any:

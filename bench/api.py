@@ -1,4 +1,4 @@
-"""What a notebook needs, under the names that `import bench` gives: plan, train, load_runs, analyse, plot."""
+"""What a notebook needs, under the names that `import bench` gives: plan, train, load_runs, load_model, analyse."""
 
 import os
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from bench.analysis import findings
 from bench.analysis.findings import Findings
@@ -17,7 +18,10 @@ from bench.cli.explain import check_choices, explain
 from bench.errors import ConfigError
 from bench.jobs.job import train_plan
 from bench.jobs.plan import Plan, make_plan
+from bench.runs.folders import READ_ERRORS, read_run
+from bench.runs.folders import explain as tell_unreadable
 from bench.runs.schema import Run
+from bench.runs.weights import load_model as load_weights
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -84,6 +88,27 @@ def load_runs(*paths: PathLike) -> Loaded:
         ValueError: a path that is no folder.
     """
     return load([Path(path) for path in paths])
+
+
+def load_model(run: Run | PathLike, device: str = "cpu") -> nn.Module:
+    """The model that a run trained, with its final weights, in evaluation mode.
+
+    Args:
+        run: trained with `save_weights=true`; from `train`, or the folder that it is stored in.
+        device: as in a configuration: `cpu`, `cuda`, `cuda:1`.
+
+    Returns:
+        The task's model. Its weights are those of `final_test_loss`: in training, not averages of them. Where the run
+        trained alone on the same machine, evaluated they give that loss to the last bit.
+
+    Raises:
+        ValueError: in one line, no such run, no weights, damaged ones, or ones that the task's model does not have.
+    """
+    try:
+        found = run if isinstance(run, Run) else read_run(Path(run))
+    except READ_ERRORS as error:
+        raise ValueError(f"{run}: {tell_unreadable(error)}") from error
+    return load_weights(found, device)
 
 
 def analyse(loaded: Loaded, *, baseline: str | None = None, targets: Sequence[str] = (), seed: int = 0) -> Findings:

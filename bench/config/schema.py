@@ -300,6 +300,7 @@ class SessionConfig(Section):
     force: bool
     dry_run: bool
     report: bool
+    save_weights: bool
     pack_size: Annotated[
         int | None,
         Field(ge=1, le=65_536),

@@ -11,6 +11,7 @@ from bench.jobs.progress import Display
 from bench.jobs.summary import print_plan, print_summary
 from bench.jobs.trackers.whole_job import track_job
 from bench.jobs.workers import run_packs
+from bench.runs.folders import WEIGHTS_FILE
 from bench.runs.objective import objective_of
 from bench.runs.schema import Run
 from bench.runs.store import Store
@@ -80,6 +81,9 @@ def _train_stages(plan: Plan, runs: list[Run], tell: bool) -> None:
 
 def _train_stage(plan: Plan) -> tuple[list[Run], StopSignal]:
     runs = dict(plan.finished)
+    bare = sum(WEIGHTS_FILE not in run.files for run in runs.values())
+    if plan.session.save_weights and bare:
+        log.warning("%d finished runs were stored without weights; force=true trains them again", bare)
     packing = plan.packing
     steps = {trial.run_id: trial.config.task.steps for trial in plan.missing}
     with StopSignal() as stop, Display(steps) as display:

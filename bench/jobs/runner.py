@@ -117,7 +117,8 @@ class PackRunner:
         steps what cannot be packed.
         """
         watchers, checkpoint = [*self.watchers, mirror], self._checkpoint(trials)
-        records = train([trial.config for trial in trials], task, watchers, self.stop, checkpoint)
+        configs, keep = [trial.config for trial in trials], self.session.save_weights
+        records = train(configs, task, watchers, self.stop, checkpoint, keep_weights=keep)
         failed = [record.message for record in records if record.status == "failed"]
         if len(trials) == 1 or not failed:
             return records

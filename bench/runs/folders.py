@@ -14,7 +14,7 @@ from bench.files import read_bytes, read_json
 from bench.runs.schema import Run, parse_run
 from bench.training.record import Row
 
-RUN_FILE, METRICS_FILE = "run.json", "metrics.parquet"  # what a run folder holds
+RUN_FILE, METRICS_FILE, WEIGHTS_FILE = "run.json", "metrics.parquet", "weights.safetensors"  # what a run folder holds
 MAX_METRICS_BYTES = 256 * 2**20
 MAX_VALUES = 20_000_000
 MAX_COLUMNS = 128

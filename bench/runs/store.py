@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 
 from bench.files import make_folder, os_errors_as_store_error, set_aside, sync_folder, write_durably
 from bench.runs.environment import describe_environment
-from bench.runs.folders import METRICS_FILE, READ_ERRORS, RUN_FILE, read_run
+from bench.runs.folders import METRICS_FILE, READ_ERRORS, RUN_FILE, WEIGHTS_FILE, read_run
 from bench.runs.schema import SCHEMA_VERSION, PackPlace, Run, Summary, SweepPlace
 from bench.runs.trial import Trial
+from bench.runs.weights import encode_weights, find_weight_faults
 from bench.training.record import FINISHED, Record, Row
 
 log = logging.getLogger(__name__)
@@ -71,14 +72,18 @@ class Store:
         with os_errors_as_store_error(self.results_dir):
             draft.mkdir(parents=True, exist_ok=True)  # somebody may have removed results_dir meanwhile
             _write_metrics(draft / METRICS_FILE, record.rows)
-            run = _describe(trial, record, _sha256(draft / METRICS_FILE))
+            files = [METRICS_FILE]
+            if record.weights is not None:
+                write_durably(draft / WEIGHTS_FILE, encode_weights(record.weights))
+                files.append(WEIGHTS_FILE)
+            run = _describe(trial, record, {name: _sha256(draft / name) for name in files})
             write_durably(draft / RUN_FILE, run.model_dump_json(indent=1).encode())
             sync_folder(draft)
             _replace(draft, final)
         return run.at(final)
 
 
-def _describe(trial: Trial, record: Record, metrics_checksum: str) -> Run:
+def _describe(trial: Trial, record: Record, checksums: Mapping[str, str]) -> Run:
     return Run.model_validate(
         {
             "schema_version": SCHEMA_VERSION,
@@ -88,7 +93,7 @@ def _describe(trial: Trial, record: Record, metrics_checksum: str) -> Run:
             "summary": Summary.from_record(record),
             "pack": PackPlace(size=record.pack_size, shared_timing=record.pack_size > 1),
             "environment": describe_environment(trial.config.device),
-            "files": {METRICS_FILE: metrics_checksum},
+            "files": dict(checksums),
         }
     )
 
@@ -143,13 +148,13 @@ def _replace(draft: Path, final: Path) -> None:
 
 
 def _read_whole(folder: Path) -> Run | None:
-    """The run in a folder, if it can be read and the metrics are the ones that were written with it."""
+    """The run in a folder, if it can be read and its files are the ones that were written with it."""
     try:
         run = read_run(folder)
         whole = _sha256(folder / METRICS_FILE) == run.files.get(METRICS_FILE)
     except READ_ERRORS:
         return None
-    return run if whole else None
+    return run if whole and not any(find_weight_faults(run)) else None
 
 
 def _temporary(final: Path) -> Path:

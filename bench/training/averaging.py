@@ -146,6 +146,9 @@ class AveragingLearner:
     def diagnose(self) -> Mapping[str, Tensor]:
         return self.learner.diagnose()
 
+    def final_weights(self) -> Tensors:
+        return self.learner.final_weights()
+
     def keep(self, positions: Sequence[int]) -> None:
         self.learner.keep(positions)
         if self.num_trials > 1:

@@ -18,7 +18,7 @@ from bench.training.batches import IndexStream
 from bench.training.clock import StepClock
 from bench.training.components import Task
 from bench.training.ensemble_optimizer import EnsembleOptimizer
-from bench.training.learner import Tensors, autocast, build_model, trainable
+from bench.training.learner import Tensors, autocast, build_model, tensors_of, trainable
 from bench.training.memory import keep_freed_memory
 from bench.training.probes import diagnose
 from bench.training.randomness import CountedRandomness
@@ -62,7 +62,7 @@ class Ensemble:
             optimizers[0].compile_rules()
         self.optimizer = EnsembleOptimizer(optimizers, params)
         self.num_parameters = sum(param.numel() for param in models[0].parameters())
-        fixed = [{**dict(model.named_parameters()), **dict(model.named_buffers())} for model in models]
+        fixed = [tensors_of(model) for model in models]
         names = fixed[0].keys() - params[0].keys()
         self.constants = {name: torch.stack([own[name].detach() for own in fixed]) for name in sorted(names)}
         self.caller = _Caller(models[0])
@@ -122,6 +122,16 @@ class Ensemble:
 
     def diagnose(self) -> Mapping[str, Tensor]:
         return diagnose(self.optimizer.probes(self.labels, self.before))
+
+    @torch.no_grad()
+    def final_weights(self) -> Tensors:
+        own = {name: tensor.clone() for name, tensor in self.weights.items()}
+        self.optimizer.set_mode("eval")
+        copies = {name: tensor.clone() for name, tensor in {**self.weights, **self.constants}.items()}
+        self.optimizer.set_mode("train")
+        for name, tensor in self.weights.items():  # what goes on may not notice, and there and back may round
+            tensor.copy_(own[name])
+        return copies
 
     def keep(self, positions: Sequence[int]) -> None:
         index = torch.tensor(positions, device=self.trial.device)

@@ -51,6 +51,9 @@ class Learner(Protocol):
     def diagnose(self) -> Mapping[str, Tensor]:
         """Where eps reshaped the last step, each [K]; see `bench.training.probes`. Only if the trials ask for it."""
 
+    def final_weights(self) -> Tensors:
+        """Copies of the model's parameters and buffers by name, as evaluations see them, each `[K, ...]`."""
+
     def keep(self, positions: Sequence[int]) -> None:
         """Go on with the trials at these positions only."""
 
@@ -93,6 +96,11 @@ def set_tf32(precision: str) -> None:
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that are not frozen, by name; tied ones once."""
     return {name: param for name, param in model.named_parameters() if param.requires_grad}
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters, frozen ones too, and buffers, by name; tied ones once."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def autocast(trial: TrialConfig) -> AbstractContextManager[Any]:
@@ -218,6 +226,16 @@ class PlainLearner:
 
     def diagnose(self) -> Mapping[str, Tensor]:
         return diagnose(self.optimizer.probes(self.labels, self.before))
+
+    @torch.no_grad()
+    def final_weights(self) -> Tensors:
+        own = {name: tensor.clone() for name, tensor in self.weights.items()}
+        self.optimizer.set_mode("eval")
+        copies = {name: tensor.detach().clone()[None] for name, tensor in tensors_of(self.model).items()}
+        self.optimizer.set_mode("train")
+        for name, tensor in own.items():  # what goes on may not notice, and there and back may round
+            self.params[name].copy_(tensor)
+        return copies
 
     def keep(self, positions: Sequence[int]) -> None:
         assert list(positions) == [0], "a single trial either goes on or ends"

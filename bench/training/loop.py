@@ -41,6 +41,7 @@ class TrainingLoop:
         watchers: told of every step and of every row.
         stop: checked at every step.
         checkpoint: where the state is saved when it is due and at a stop, if anywhere.
+        keep_weights: whether records keep the final weights.
     """
 
     def __init__(
@@ -51,10 +52,12 @@ class TrainingLoop:
         watchers: Sequence[Watcher],
         stop: StopSignal,
         checkpoint: Checkpoint | None,
+        *,
+        keep_weights: bool,
     ) -> None:
         trial = records[0].trial
         self.learner, self.schedule, self.watchers, self.stop = learner, schedule, watchers, stop
-        self.records, self.checkpoint = records, checkpoint
+        self.records, self.checkpoint, self.keep_weights = records, checkpoint, keep_weights
         self.living = [record for record in records if record.status == "running"]
         self.device, self.num_steps, self.eval_every = (
             torch.device(trial.device),
@@ -237,9 +240,12 @@ class TrainingLoop:
         """
         metrics = {**self.learner.evaluate("val", full=True), **self.learner.evaluate("test", full=True)}
         full = {f"full_{name}": values for name, values in _fetch(metrics).items()}
+        weights = self.learner.final_weights() if self.keep_weights else {}
         for position, record in enumerate(self.living):
             if status != "running" or record.status != "running":
                 record.rows[-1].update({name: values[position] for name, values in full.items()})
+                if self.keep_weights:
+                    record.weights = {name: tensor[position].to("cpu", copy=True) for name, tensor in weights.items()}
 
     def _publish(self) -> None:
         for record in self.living:

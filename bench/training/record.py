@@ -1,8 +1,11 @@
 """What is known of a trial while it trains and after: its rows and its status."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from torch import Tensor
 
 from bench.config.schema import TrialConfig
 
@@ -19,6 +22,7 @@ class Record:
             `timeout`, `failed`, `interrupted`.
         pack_size: how many trials trained together at the start.
         alone_step_seconds: what a step costs alone, measured apart, where the time of a step was shared in a pack.
+        weights: the model's final parameters and buffers by name, on the CPU, where they were asked for.
         peak_memory_bytes: the most that tensors have held on the GPU at once, with all trials of the pack.
     """
 
@@ -32,7 +36,8 @@ class Record:
     num_parameters: int = 0
     state_bytes: int = 0
     peak_memory_bytes: int | None = None
+    weights: Mapping[str, Tensor] | None = None
 
     def state(self) -> dict[str, Any]:
-        """Everything but the trial, as plain values; `Record(trial, **state)` is the same record."""
+        """Everything but the trial, as tensors and plain values; `Record(trial, **state)` is the same record."""
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "trial"}

@@ -25,6 +25,8 @@ def train(
     watchers: Sequence[Watcher],
     stop: StopSignal,
     checkpoint: Checkpoint | None = None,
+    *,
+    keep_weights: bool = False,
 ) -> list[Record]:
     """Train trials together, from their checkpoint if there is one.
 
@@ -35,7 +37,7 @@ def train(
     def set_up(records: Sequence[Record]) -> TrainingLoop:
         living = [record.trial for record in records if record.status == "running"]
         learner = make_learner(task, living, is_pack=len(records) > 1)
-        return TrainingLoop(learner, records, schedule, watchers, stop, checkpoint)
+        return TrainingLoop(learner, records, schedule, watchers, stop, checkpoint, keep_weights=keep_weights)
 
     records = [Record(config, pack_size=len(configs)) for config in configs]
     try:

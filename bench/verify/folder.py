@@ -13,6 +13,7 @@ from bench.runs.folders import METRICS_FILE, READ_ERRORS, RUN_FILE, ResultsFolde
 from bench.runs.identity import run_id
 from bench.runs.schema import NoRunError, Run, Summary
 from bench.runs.store import LEADING_COLUMNS
+from bench.runs.weights import find_weight_faults
 from bench.training.clock import PARTS
 from bench.training.record import FINISHED, Record, Row
 
@@ -60,6 +61,7 @@ def find_leftovers(root: Path) -> Iterator[tuple[Path, str]]:
 
 def _find_faults(run: Run) -> Iterator[str]:
     yield from _find_identity_faults(run)
+    yield from find_weight_faults(run)
     try:
         rows = read_rows(run)
     except READ_ERRORS as error:

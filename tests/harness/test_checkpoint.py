@@ -189,7 +189,7 @@ def test_cadence() -> None:
     assert not Cadence().is_due(50, 1e9)
 
 
-SETTINGS = {"force": False, "dry_run": False, "report": False, "pack_size": "auto", "workers": 1}
+SETTINGS = {"force": False, "dry_run": False, "report": False, "save_weights": False, "pack_size": "auto", "workers": 1}
 
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.5, "soon", "0s", "5 min", "1e9s", "nan", [], "-3s"])
