@@ -4,14 +4,15 @@
 
 Trains one by one, so that a step's time is its own: once to the end for the losses, then in rounds of short runs of
 everything in turn, so that all see the same machine. Times are compared with AdamW's of the same round, and the median
-round counts. Exits 1 where an optimizer misses 90 % accuracy on mlp or the loss of a bigram count model on gpt_nano.
+round counts; `--rounds 0` leaves them blank, for a machine that does other work: losses do not depend on that. Exits 1
+where an optimizer misses 90 % accuracy on mlp or the loss of a bigram count model on gpt_nano.
 """
 
 import argparse
 import csv
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -22,7 +23,8 @@ from omegaconf import OmegaConf
 
 from bench.cli.folders import find_conf_dir
 from bench.jobs.packing import Pack
-from bench.jobs.runner import PackRunner, Run
+from bench.jobs.runner import PackRunner
+from bench.runs.schema import Environment, Run
 from bench.training.interrupt import StopSignal
 from tasks.gpt_nano import GPTTask, bigram_loss
 
@@ -53,48 +55,48 @@ def train(optimizer: str, task: str, *changes: str) -> tuple[Run, float | None]:
     return run, bigram_loss(loaded) if isinstance(loaded, GPTTask) else None
 
 
-def measure(args: argparse.Namespace) -> tuple[list[Row], Mapping[str, Any]]:
+def measure(args: argparse.Namespace) -> tuple[list[Row], Environment]:
     """A row per optimizer and task, and the environment that the runs have noted."""
     cases = [(name, task) for task in TASKS for name in optimizer_names()]
     rows: dict[tuple[str, str], Row] = {}
     for name, task in cases:
         run, bigram = train(name, task)
         rows[name, task] = describe(run, bigram)
-        print(f"{name:<15} {task:<9} {run['status']}, val_loss {rows[name, task]['val_loss']}", flush=True)
+        print(f"{name:<15} {task:<9} {run.status}, val_loss {rows[name, task]['val_loss']}", flush=True)
     times: dict[tuple[str, str], list[float]] = {case: [] for case in cases}
     for number in range(args.rounds):
         for name, task in cases:
             run, _ = train(name, task, *SHORT)
-            times[name, task].append(run["summary"]["step_seconds"] or float("nan"))
+            times[name, task].append(run.summary.step_seconds or float("nan"))
         print(f"timed round {number + 1} of {args.rounds}", flush=True)
-    for (name, task), row in rows.items():
+    for (name, task), row in rows.items() if args.rounds else ():
         ratios = [own / baseline for own, baseline in zip(times[name, task], times[BASELINE, task], strict=True)]
         row["ms_per_step"], row["times_adamw"] = f"{median(times[name, task]) * 1e3:.3f}", f"{median(ratios):.2f}"
-    return list(rows.values()), run["environment"]
+    return list(rows.values()), run.environment
 
 
 def describe(run: Run, bigram: float | None) -> Row:
     """The row of one run; its times are filled in when all rounds are done."""
-    summary, optimizer = run["summary"], run["config"]["optimizer"]
-    loss, accuracy = summary.get("final_val_loss"), summary.get("final_val_accuracy")
+    summary, optimizer = run.summary, run.config["optimizer"]
+    loss, accuracy = summary.final_val_loss, summary.figures.get("final_val_accuracy")
     solved = loss < bigram if bigram is not None and loss is not None else (accuracy or 0.0) >= MIN_ACCURACY
     return {
         "optimizer": optimizer["name"],
-        "task": run["config"]["task"]["name"],
+        "task": run.config["task"]["name"],
         "lr": f"{optimizer['lr']:g}",
-        "status": run["status"],
-        "solved": solved and run["status"] == "completed",
+        "status": run.status,
+        "solved": solved and run.status == "completed",
         "val_loss": "" if loss is None else f"{loss:.4f}",
         "val_accuracy": "" if accuracy is None else f"{accuracy:.3f}",
         "bigram_loss": "" if bigram is None else f"{bigram:.4f}",
         "ms_per_step": "",
         "times_adamw": "",
-        "optimizer_share": f"{summary['optimizer_share'] or 0.0:.0%}",
-        "state_bytes_per_parameter": f"{summary['state_bytes'] / max(summary['num_parameters'], 1):.2f}",
+        "optimizer_share": f"{summary.optimizer_share or 0.0:.0%}",
+        "state_bytes_per_parameter": f"{summary.state_bytes / max(summary.num_parameters, 1):.2f}",
     }
 
 
-def write(rows: Sequence[Row], environment: Mapping[str, Any], args: argparse.Namespace, load: float) -> None:
+def write(rows: Sequence[Row], environment: Environment, args: argparse.Namespace, load: float) -> None:
     """`table.csv` with everything, and `table.md` for readers, a line per optimizer."""
     args.out.mkdir(parents=True, exist_ok=True)
     with (args.out / "table.csv").open("w", newline="", encoding="utf-8") as file:
@@ -107,9 +109,9 @@ def write(rows: Sequence[Row], environment: Mapping[str, Any], args: argparse.Na
         "",
         f"Command: `python {' '.join(sys.argv)}`",
         "",
-        f"{environment['device_name']}, {environment['num_threads']} threads, load {load:.1f} at the start; fairstep "
-        f"{environment['bench_version']}, Python {environment['python']}, torch {environment['torch']}, "
-        f"{environment['time'][:10]}. Times: median of {args.rounds} rounds. Share and state: on gpt_nano.",
+        f"{environment.device_name}, {environment.num_threads} threads, load {load:.1f} at the start; fairstep "
+        f"{environment.bench_version}, Python {environment.python}, torch {environment.torch}, "
+        f"{environment.time[:10]}. Times: median of {args.rounds} rounds. Share and state: on gpt_nano.",
         f"The bigram count model has a validation loss of {bigram}.",
         "",
         "| optimizer | mlp: loss | accuracy | ms/step | x AdamW | gpt_nano: loss | below bigram | ms/step | x AdamW "

@@ -209,7 +209,7 @@ def test_the_decompositions_of_a_stack_are_those_of_each_matrix_in_every_bit(fun
 
 
 def test_soap_begins_with_eigenvectors_that_do_not_see_the_square_of_close_singular_values():
-    """Singular values 1e-5 apart: an ulp turns their vectors by 1e-11, and those of the squares by some 1e-9."""
+    """Singular values 1e-5 apart: an ulp turns their vectors by 1e-12, and those of the squares by 1e-10."""
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64)).Q for _ in range(2))
     values = torch.tensor([1.0, 0.5, 0.1, 0.01, 2e-3, 1.99e-3], dtype=torch.float64)
@@ -222,7 +222,7 @@ def test_soap_begins_with_eigenvectors_that_do_not_see_the_square_of_close_singu
         bases.append(state["basis_left"])
         torch.testing.assert_close(abs(left.mT @ state["basis_left"]), torch.eye(6).double(), rtol=0, atol=1e-9)
     aligned = bases[1] * (bases[0] * bases[1]).sum(0).sign()
-    assert (aligned - bases[0]).abs().max() < 1e-10
+    assert (aligned - bases[0]).abs().max() < 1e-11
 
 
 def test_soap_takes_a_basis_of_the_null_space_that_rounding_does_not_choose():
