@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis import (
+    averaging,
     comparability,
     convergence,
     diagnostics,
@@ -20,6 +21,7 @@ from bench.analysis import (
     speedup,
     step_times,
     targets,
+    transfer,
     tuning,
     verdicts,
 )
@@ -45,6 +47,8 @@ class Findings:
     costs: pd.DataFrame
     times: pd.DataFrame
     speedups: pd.DataFrame
+    averaging: pd.DataFrame
+    transfer: pd.DataFrame
     convergence: pd.DataFrame
     target_curves: pd.DataFrame
     rank_changes: pd.DataFrame
@@ -105,7 +109,9 @@ def analyse(
         targets=goals,
         costs=costs,
         times=times,
-        speedups=speedup.speedups(times, rounds, baselines),
+        speedups=speedup.speedups(times, rounds, baselines, targets.common_crossings(final, metrics, goals)),
+        averaging=averaging.averaging_shares(final, baselines),
+        transfer=transfer.transfer_scores(used, chosen, baselines),
         convergence=convergence.convergence(final, metrics, costs),
         target_curves=targets.target_curves(final, metrics, goals),
         rank_changes=targets.rank_changes(final, metrics, goals),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bench.analysis.arrays import Array
+from bench.analysis.flat_width import flat_width, width_interval
 from bench.analysis.frames import groups
 from bench.analysis.tuning import is_search
 from bench.runs.objective import edge_of, rank
@@ -22,14 +22,26 @@ def sweep_cells(used: pd.DataFrame) -> pd.DataFrame:
     """One row per (setting, optimizer, sweep, cell) of the tuning sweeps, over seeds.
 
     Returns:
-        setting, optimizer, sweep, cell, loss (median, inf kept), low, high (least and largest), losses (a tuple over
-        seeds), num_seeds, num_diverged, values (dict), is_search (the cells were drawn, not laid out as a grid).
+        setting, optimizer, sweep, cell, loss (median, inf kept), low, high (least and largest), losses and seeds
+        (tuples, one value per run), num_seeds, num_diverged, values (dict), is_search (the cells were drawn, not laid
+        out as a grid).
     """
     tuning = used[(used["sweep"] != "") & (used["stage"] != "fresh")]
     keys = ["setting", "optimizer", "sweep", "cell"]
     if tuning.empty:
         return pd.DataFrame(
-            columns=[*keys, "loss", "low", "high", "losses", "num_seeds", "num_diverged", "values", "is_search"]
+            columns=[
+                *keys,
+                "loss",
+                "low",
+                "high",
+                "losses",
+                "seeds",
+                "num_seeds",
+                "num_diverged",
+                "values",
+                "is_search",
+            ]
         )
     grouped = tuning.groupby(keys, sort=True)
     cells = grouped.agg(
@@ -37,6 +49,7 @@ def sweep_cells(used: pd.DataFrame) -> pd.DataFrame:
         low=("loss", "min"),
         high=("loss", "max"),
         losses=("loss", tuple),
+        seeds=("seed", tuple),
         num_seeds=("seed", "nunique"),
         num_diverged=("loss", lambda loss: int(np.isinf(loss).sum())),
     ).reset_index()
@@ -97,39 +110,6 @@ def is_log_key(values: Sequence[float]) -> bool:
     return min(values) >= 0 and len(positive) > 1 and max(positive) >= 10 * min(positive)
 
 
-def flat_width(values: Array, losses: Array, delta: float) -> dict[str, float | bool]:
-    """How far a key can move around its best value before the loss worsens by more than `delta`.
-
-    The curve is taken as straight between neighbouring grid points; towards a diverged neighbour the region ends at the
-    last finite point. Where the region meets the end of the grid, the width is only a lower bound.
-
-    Args:
-        values: Positions `[n]`, ascending, already log10 where the key is logarithmic.
-        losses: `[n]`; inf for diverged.
-        delta: Loss units, not below 0.
-
-    Returns:
-        low, high (ends of the region), width, open_low, open_high (the region meets the end of the grid).
-    """
-    best = int(np.argmin(losses))
-    limit = losses[best] + delta
-    if not math.isfinite(limit):
-        return {"low": math.nan, "high": math.nan, "width": math.nan, "open_low": False, "open_high": False}
-    low, open_low = _walk(values[best::-1], losses[best::-1], limit)
-    high, open_high = _walk(values[best:], losses[best:], limit)
-    return {"low": low, "high": high, "width": high - low, "open_low": open_low, "open_high": open_high}
-
-
-def _walk(values: Array, losses: Array, limit: float) -> tuple[float, bool]:
-    for i in range(1, len(values)):
-        if losses[i] > limit:
-            if not math.isfinite(losses[i]):
-                return float(values[i - 1]), False
-            share = (limit - losses[i - 1]) / (losses[i] - losses[i - 1])
-            return float(values[i - 1] + share * (values[i] - values[i - 1])), False
-    return float(values[-1]), True
-
-
 def flat_widths(curves: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """`flat_width` of every swept key that was put on a grid, with one `delta` for all optimizers of a setting.
 
@@ -137,7 +117,8 @@ def flat_widths(curves: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         setting, optimizer, sweep, key, best, best_loss, delta, width, low, high, open_low, open_high, unit ("decades"
-        or "units" of the key), num_values. Zero has no place on a log axis and is left out there.
+        or "units" of the key), num_values, width_low, width_high and num_seeds (from `width_interval`). Zero has no
+        place on a log axis and is left out there.
     """
     delta = cells.groupby("setting")["loss"].min().abs() * FLAT_SHARE
     # In a random search every value occurs once: a curve through them would follow the other keys' luck.
@@ -148,13 +129,17 @@ def flat_widths(curves: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         curve = curve[curve["value"] > 0] if log else curve
         position = np.log10(curve["value"].to_numpy()) if log else curve["value"].to_numpy()
         region = flat_width(position, curve["loss"].to_numpy(), delta[setting])
+        mine = cells[(cells["setting"] == setting) & (cells["optimizer"] == optimizer) & (cells["sweep"] == sweep)]
+        tried = [mine[[number_of(values.get(key)) == value for values in mine["values"]]] for value in curve["value"]]
+        width_low, width_high, num_seeds = width_interval(position, tried, delta[setting])
         ends = {end: 10 ** region[end] if log else region[end] for end in ("low", "high")}
         best = curve.iloc[int(np.argmin(curve["loss"]))]
         rows.append({"setting": setting, "optimizer": optimizer, "sweep": sweep, "key": key, "best": best["value"],
                      "best_loss": best["loss"], "delta": delta[setting], **region, **ends,
-                     "unit": "decades" if log else "units", "num_values": len(curve)})  # fmt: skip
+                     "unit": "decades" if log else "units", "num_values": len(curve), "width_low": width_low,
+                     "width_high": width_high, "num_seeds": num_seeds})  # fmt: skip
     columns = ["setting", "optimizer", "sweep", "key", "best", "best_loss", "delta", "width", "low", "high", "open_low",
-               "open_high", "unit", "num_values"]  # fmt: skip
+               "open_high", "unit", "num_values", "width_low", "width_high", "num_seeds"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -68,7 +68,8 @@ def times_to_target(
 
     Returns:
         Indexed by run: setting, optimizer, cell, replicate, seed, steps_to_target, seconds_to_target (inf: missed; NaN:
-        the cost of a step was not measured).
+        the cost of a step was not measured), steps_before (the last evaluation before the target was met, 0 without
+        one, inf where missed: the crossing lies after it).
     """
     by_setting = {target.setting: target for target in each(targets)}
     cost = costs.set_index(["setting", "optimizer"])["step_seconds"].to_dict()
@@ -79,13 +80,35 @@ def times_to_target(
         target = by_setting.get(info["setting"])
         if target is None:
             continue
-        steps = math.inf
+        steps = before = math.inf
         if target.metric in curve:
             values, at = curve[target.metric].to_numpy(), curve["step"].to_numpy(dtype=float)
             steps = first_crossings(values, at, np.array([target.value]), target.mode)[0]
+            before = at[at < steps].max(initial=0.0) if math.isfinite(steps) else math.inf
         seconds = steps * cost.get((info["setting"], info["optimizer"]), math.nan) if math.isfinite(steps) else steps
-        rows.append((run, *info[who], steps, seconds))
-    return pd.DataFrame(rows, columns=["run", *who, "steps_to_target", "seconds_to_target"]).set_index("run")
+        rows.append((run, *info[who], steps, seconds, before))
+    columns = ["run", *who, "steps_to_target", "seconds_to_target", "steps_before"]
+    return pd.DataFrame(rows, columns=columns).set_index("run")
+
+
+def common_crossings(final: pd.DataFrame, metrics: pd.DataFrame, targets: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """(setting, optimizer) -> the first evaluation at which the mean over its runs is at or past the target.
+
+    A run that has ended early counts as infinitely bad from then on; inf where the mean never gets there.
+    """
+    found = {}
+    for target in each(targets):
+        if target.metric not in metrics:
+            continue
+        worst = math.inf if target.mode == "min" else -math.inf
+        for optimizer, runs in groups(final[final["setting"] == target.setting], "optimizer"):
+            rows = metrics.loc[metrics["run"].isin(runs.index), ["run", "step", target.metric]].dropna()
+            means = rows.pivot_table(index="step", columns="run", values=target.metric).fillna(worst).mean(axis=1)
+            steps = first_crossings(
+                means.to_numpy(), means.index.to_numpy(float), np.array([target.value]), target.mode
+            )
+            found[target.setting, str(optimizer)] = float(steps[0])
+    return found
 
 
 def target_curves(final: pd.DataFrame, metrics: pd.DataFrame, targets: pd.DataFrame) -> pd.DataFrame:

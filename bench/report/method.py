@@ -33,7 +33,8 @@ RULES = (
     "Power is that of the paired t-test at the corrected level, from an upper limit of the standard deviation, for the "
     "margin that matters and never for the difference that was observed.",
     "A target counts as reached at a run's first evaluation at or past it; missed is infinite and stays "
-    "in every median.",
+    "in every median. The interval of a ratio of steps counts in that the crossing lies anywhere since the evaluation "
+    "before; where the mean over runs crosses is said beside it.",
     "Seconds come from interleaved rounds measured for that purpose, or are not measured. Clocks of training runs rank "
     "nobody.",
 )

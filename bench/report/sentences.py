@@ -237,7 +237,7 @@ def speed_sentences(table: pd.DataFrame, targets: pd.DataFrame) -> list[Sentence
 def _ratio_details(row: Any, counts: str) -> str:
     span = "" if math.isnan(row.steps_low) else f", 95 % interval {_span(row.steps_low, row.steps_high)}"
     given = "" if row.missed == row.baseline_missed == 0 else ", where both arrive"
-    text = f"{span}{given}; {counts}; "
+    text = f"{span}{given}; {counts}; {_mean_crossings(row)}"
     if math.isnan(row.cost_ratio):
         return f"{text}seconds: not measured."
     cost = f"a step costs {format_number(row.cost_ratio)} × as much ({_span(row.cost_low, row.cost_high)}, "
@@ -245,6 +245,12 @@ def _ratio_details(row: Any, counts: str) -> str:
         f"{cost}{row.num_rounds:g} interleaved rounds), which makes {format_number(row.seconds_ratio)} × the seconds"
     )
     return f"{text}." if math.isnan(row.seconds_low) else f"{text} ({_span(row.seconds_low, row.seconds_high)})."
+
+
+def _mean_crossings(row: Any) -> str:
+    """Where the means over runs arrive, which is another question than each run's own step."""
+    steps = [f"at step {at:g}" if math.isfinite(at) else "never" for at in (row.mean_steps, row.baseline_mean_steps)]
+    return f"the mean over its runs arrives {steps[0]}, {row.baseline}'s {steps[1]}; "
 
 
 def _span(low: float, high: float) -> str:

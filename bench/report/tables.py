@@ -88,7 +88,8 @@ def speed_table(found: Findings) -> Table:
     }  # fmt: skip
     note = (
         "Each run's own first evaluation at or past the target; missed counts as infinite in the median. Ratios to the "
-        "baseline, geometric means over pairs that both arrive; an interval only where nobody misses. "
+        "baseline, geometric means over pairs that both arrive; an interval only where nobody misses, "
+        "as wide as the evaluations leave it, between which a run crosses the target. "
         "Seconds: steps × the cost of a step, which only interleaved rounds of `python -m bench.times` may tell."
     )
     formats: dict[str, Format] = {"step_seconds": milliseconds, "steps_ratio": ratio}

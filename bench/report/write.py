@@ -26,6 +26,7 @@ from bench.report.figures.style import Palette, Picture, make_palette, style_con
 from bench.report.figures.targets import draw_targets
 from bench.report.figures.tuning import draw_tuning
 from bench.report.figures.verdicts import draw_verdicts
+from bench.report.lead_tables import lead_tables
 from bench.report.method import RULES, method_tables, run_groups
 from bench.report.page import render_html, render_markdown
 from bench.report.sentences import lead, sentences
@@ -191,7 +192,7 @@ def _content(loaded: Loaded, found: Findings | None, pictures: list[Picture]) ->
 def _tables(found: Findings | None) -> dict[str, list[Table]]:
     if found is None:
         return {"verdict_tables": [], "detail_tables": [], "method_tables": []}
-    verdicts = [verdict_table(found), speed_table(found), cell_table(found)]
+    verdicts = [verdict_table(found), speed_table(found), *lead_tables(found), cell_table(found)]
     return {
         "verdict_tables": [table for table in verdicts if table.rows],
         "detail_tables": [*pool_tables(found), *sensitivity_tables(found)],

@@ -40,8 +40,8 @@ def cell_frame(
     """Swept cells of one setting and sweep: (hyperparameters, median loss)."""
     rows = [
         {"setting": "task", "optimizer": optimizer, "sweep": "grid", "cell": json.dumps(values, sort_keys=True),
-         "loss": loss, "low": loss, "high": loss, "losses": (loss,) * 3, "num_seeds": 3, "num_diverged": 0,
-         "values": values, "is_search": is_search}
+         "loss": loss, "low": loss, "high": loss, "losses": (loss,) * 3, "seeds": (0, 1, 2), "num_seeds": 3,
+         "num_diverged": 0, "values": values, "is_search": is_search}
         for values, loss in cells
     ]  # fmt: skip
     return pd.DataFrame(rows)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from bench.analysis import epsilon, sensitivity
+from bench.analysis.flat_width import width_interval
 from bench.report.sentences import eps_sentences
 from tests.analysis.frames_for_tests import cell_frame
 
@@ -74,6 +75,24 @@ def test_an_axis_of_two_values_has_edges_and_zero_has_nothing_below() -> None:
     assert two[["key", "direction"]].to_numpy().tolist() == [[LR, "higher"]]
     decay = "optimizer.weight_decay"
     assert sensitivity.edge_flags(cell_frame([({decay: 0.0}, 1.0), ({decay: 0.1}, 2.0)]), {}).empty
+
+
+def test_the_interval_of_a_width_pairs_values_by_seed() -> None:
+    """Seeds that shift the whole curve leave the width alone; seeds that bend it do not."""
+    shifts, bends = np.array([0.0, 0.5, 1.0, 1.5, 2.0]), np.array([1.0, 2.0, 1.5, 4.0, 3.0])
+    shifted, bent = (
+        cell_frame([({LR: 10.0**x}, 0.0) for x in (-3, -2, -1, 0)]).assign(
+            losses=[tuple(losses) for losses in curves.T], seeds=[tuple(range(5))] * 4
+        )
+        for curves in (shifts[:, None] + [3.0, 1.0, 2.0, 4.0], 1 + bends[:, None] * [2.0, 0.0, 1.0, 3.0])
+    )
+    position = np.array([-3.0, -2.0, -1.0, 0.0])
+    results = [width_interval(position, [cells.iloc[[i]] for i in range(4)], 0.5) for cells in (shifted, bent)]
+    assert results[0] == pytest.approx((0.75, 0.75, 5))
+    low, high, _ = results[1]
+    assert 0.5 * (1 / 4 + 1 / 8) - 1e-9 <= low < 0.5 * (1 / 2 + 1 / 4) < high <= 0.5 * (1 + 1 / 2) + 1e-9
+    assert math.isnan(width_interval(position, [shifted.iloc[[0]].assign(seeds=[(0, 1, 9, 8, 7)]),
+                                                shifted.iloc[[1]]], 0.5)[0])  # fmt: skip
 
 
 def test_a_random_search_has_no_flat_width() -> None:

@@ -79,8 +79,12 @@ def test_target_text_is_read() -> None:
 
 
 def times_frame(**steps: list[float]) -> pd.DataFrame:
-    rows = [("task", name, 0, seed, value) for name, values in steps.items() for seed, value in enumerate(values)]
-    return pd.DataFrame(rows, columns=["setting", "optimizer", "replicate", "seed", "steps_to_target"])
+    """Crossings that are known exactly: evaluated at every step."""
+    rows = [
+        ("task", name, 0, seed, value, value) for name, values in steps.items() for seed, value in enumerate(values)
+    ]
+    names = ["setting", "optimizer", "replicate", "seed", "steps_to_target", "steps_before"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def rounds_frame(**seconds: list[float]) -> pd.DataFrame:
@@ -95,7 +99,7 @@ NO_ROUNDS = rounds_frame()
 
 def test_seconds_ratio_is_steps_ratio_times_cost_ratio_with_the_interval_of_the_product() -> None:
     rounds = rounds_frame(base=[1.0, 2.0, 1.5], new=[1.6, 3.3, 2.4])
-    row = speedup.speedups(TIMES, rounds, {"task": "base"}).iloc[0]
+    row = speedup.speedups(TIMES, rounds, {"task": "base"}, {}).iloc[0]
     cost = np.log([1.6, 1.65, 1.6])
     assert row["steps_ratio"] == pytest.approx(0.5)
     assert row["cost_ratio"] == pytest.approx(math.exp(cost.mean()))
@@ -104,16 +108,40 @@ def test_seconds_ratio_is_steps_ratio_times_cost_ratio_with_the_interval_of_the_
     assert row["seconds_high"] / row["seconds_ratio"] == pytest.approx(row["cost_high"] / row["cost_ratio"])
 
 
+def test_the_interval_of_steps_counts_in_where_between_evaluations_a_crossing_may_lie() -> None:
+    exact = speedup.speedups(TIMES, NO_ROUNDS, {"task": "base"}, {}).iloc[0]
+    spaced = TIMES.assign(steps_before=TIMES["steps_to_target"] - 10)
+    row = speedup.speedups(spaced, NO_ROUNDS, {"task": "base"}, {}).iloc[0]
+    assert (exact["steps_low"], exact["steps_high"]) == pytest.approx((0.5, 0.5))  # the same ratio on every seed
+    assert row["steps_ratio"] == pytest.approx(0.5)
+    # At the least, new crossed right after the evaluation before, at the most base did: and noise is added to that.
+    assert row["steps_low"] <= np.exp(np.mean(np.log([40 / 100, 50 / 120, 45 / 110])))
+    assert row["steps_high"] >= np.exp(np.mean(np.log([50 / 90, 60 / 110, 55 / 100])))
+
+
+def test_the_mean_over_runs_crosses_at_another_step_than_its_runs() -> None:
+    final = final_frame({"base": [1.0, 1.0], "new": [1.0, math.inf]})
+    metrics = pd.concat([curve_frame(0, [9, 1, 1, 1]), curve_frame(1, [9, 8, 3, 2]), curve_frame(2, [9, 1, 1, 1]),
+                         curve_frame(3, [9, 1])])  # fmt: skip
+    found = targets.common_crossings(final, metrics, one_target(2.0))
+    assert found == {("task", "base"): 20.0, ("task", "new"): 10.0}
+    assert targets.common_crossings(final, metrics, one_target(0.5))["task", "new"] == math.inf
+    times = targets.times_to_target(final, metrics, one_target(2.0), costs(base=1.0, new=1.0))
+    assert times["steps_before"].tolist() == [0.0, 20.0, 0.0, 0.0]
+    ((_, text),) = speed_sentences(speedup.speedups(times, NO_ROUNDS, {"task": "base"}, found), one_target(2.0))
+    assert "the mean over its runs arrives at step 10, base's at step 20" in text
+
+
 def test_without_timed_rounds_seconds_are_not_known() -> None:
-    row = speedup.speedups(TIMES, NO_ROUNDS, {"task": "base"}).iloc[0]
+    row = speedup.speedups(TIMES, NO_ROUNDS, {"task": "base"}, {}).iloc[0]
     assert row[["cost_ratio", "seconds_ratio", "seconds_low"]].isna().all()
-    ((_, text),) = speed_sentences(speedup.speedups(TIMES, NO_ROUNDS, {"task": "base"}), one_target(1.0))
+    ((_, text),) = speed_sentences(speedup.speedups(TIMES, NO_ROUNDS, {"task": "base"}, {}), one_target(1.0))
     assert "seconds: not measured" in text
 
 
 def test_who_misses_the_target_is_counted_and_takes_the_interval_away() -> None:
     times = times_frame(base=[100.0, 120.0, 110.0, 100.0], new=[50.0, 60.0, 55.0, math.inf])
-    row = speedup.speedups(times, NO_ROUNDS, {"task": "base"}).iloc[0]
+    row = speedup.speedups(times, NO_ROUNDS, {"task": "base"}, {}).iloc[0]
     assert (row["missed"], row["missed_of"], row["num_units"]) == (1, 4, 3)
     assert row["steps_ratio"] == pytest.approx(0.5)
     assert math.isnan(row["steps_low"])
@@ -121,7 +149,7 @@ def test_who_misses_the_target_is_counted_and_takes_the_interval_away() -> None:
 
 def test_who_never_arrives_has_no_ratio() -> None:
     never = [math.inf] * 3
-    table = speedup.speedups(times_frame(base=[1.0] * 3, new=never), NO_ROUNDS, {"task": "base"})
+    table = speedup.speedups(times_frame(base=[1.0] * 3, new=never), NO_ROUNDS, {"task": "base"}, {})
     assert table["steps_ratio"].isna().all()
     ((text, _),) = speed_sentences(table, one_target(1.0))
     assert text == "task: new does not reach the target, base does"
