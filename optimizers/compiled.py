@@ -7,31 +7,18 @@ the learning rate changes.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from bench.tracing import Parts, trace_in_parts
 from optimizers.rule import Rule, apply_rule
 
 Options = tuple[tuple[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class SplitRule:
-    """An element-wise rule in two parts.
-
-    Attributes:
-        numbers: from float64 numbers `[K, 1]` to those that meet the tensors, most of them in their dtype.
-        tensors: `tensors(param, grad, *state, *numbers)` changes rows `[K, P]` in place, by what `numbers` returned.
-    """
-
-    numbers: Callable[..., Sequence[Tensor]]
-    tensors: Callable[..., Any]
 
 
 class CompiledRules:
@@ -66,7 +53,7 @@ class CompiledRules:
             values = self._evaluate(kernel.numbers, leaves, param.device)
             for tensor in (*rows, *values) if is_pack else ():
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)  # trials may leave
-            kernel.tensors(*rows, *values)
+            kernel(rows, values)
         except Exception as error:  # torch's compiler, the one behind it, or a rule that nothing can trace
             text = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RuntimeError(f"{rule.update.__name__} cannot be compiled: {text}") from error
@@ -87,16 +74,8 @@ class CompiledRules:
 @cache
 def _compile_rule(
     rule: Rule, options: Options, spec: TreeSpec, dtypes: tuple[torch.dtype, ...], device: torch.device, size: int
-) -> SplitRule:
-    """`split_rule` with its second part compiled, for rows of one size."""
-    split = split_rule(rule, options, spec, dtypes, device)
-    return SplitRule(split.numbers, torch.compile(split.tensors, fullgraph=True, dynamic=False))
-
-
-def split_rule(
-    rule: Rule, options: Options, spec: TreeSpec, dtypes: Sequence[torch.dtype], device: torch.device
-) -> SplitRule:
-    """Trace an element-wise rule, and part what depends on its numbers alone from what touches a tensor.
+) -> Parts:
+    """An element-wise rule in parts, the one that touches tensors compiled for rows of one size.
 
     Args:
         rule: the rule.
@@ -104,39 +83,18 @@ def split_rule(
         spec: of its numbers by name, `step` among them.
         dtypes: of parameter, gradient and state.
         device: where they are.
+        size: P.
     """
 
-    def apply(*flat: Tensor) -> None:
+    def apply(*flat: Tensor) -> list[Tensor]:
         group = {**dict(options), **tree_unflatten(list(flat[len(dtypes) :]), spec)}
         apply_rule(rule, flat[0], flat[1], flat[2 : len(dtypes)], group, group["step"])
+        return []
 
-    tensors = [torch.zeros(2, 2, dtype=dtype, device=device) for dtype in dtypes]
+    rows = [torch.zeros(2, 2, dtype=dtype, device=device) for dtype in dtypes]
     numbers = [torch.ones(2, 1, dtype=torch.float64, device=device) for _ in range(spec.num_leaves)]
-    traced = make_fx(apply, tracing_mode="fake")(*tensors, *numbers)
-    inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
-    touched = set(inputs[: len(dtypes)])
-    apart: list[fx.Node] = []
-    for node in traced.graph.nodes:
-        if touched.intersection(node.all_input_nodes):
-            touched.add(node)
-        elif node.op not in ("placeholder", "output"):
-            apart.append(node)
-    meeting = [node for node in (*inputs[len(dtypes) :], *apart) if touched.intersection(node.users)]
-    touching = [node for node in traced.graph.nodes if node in touched and node.op not in ("placeholder", "output")]
-    of_numbers = _graph_of(traced, inputs[len(dtypes) :], apart, meeting)
-    return SplitRule(of_numbers.forward, _graph_of(traced, [*inputs[: len(dtypes)], *meeting], touching, []))
-
-
-def _graph_of(
-    traced: fx.GraphModule, inputs: Sequence[fx.Node], nodes: Iterable[fx.Node], outputs: Sequence[fx.Node]
-) -> fx.GraphModule:
-    """Some nodes of a traced function as a function of its own."""
-    graph = fx.Graph()
-    copies = {node: graph.placeholder(node.name) for node in inputs}
-    for node in nodes:
-        copies[node] = graph.node_copy(node, copies.__getitem__)
-    graph.output([copies[node] for node in outputs])
-    return fx.GraphModule(traced, graph)
+    parts = trace_in_parts(apply, rows, numbers)
+    return replace(parts, tensors=torch.compile(parts.tensors, fullgraph=True, dynamic=False))
 
 
 def _tell_apart(rule: Rule, group: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:

@@ -122,7 +122,10 @@ def _doublings(first: int, last: int) -> Iterator[int]:
 
 
 def _fastest(task: Task, trials: Sequence[Trial]) -> float:
-    """Least seconds of a step of these trials together and its share of an evaluation; NaN where memory is short."""
+    """Least seconds of a step of these trials together and its share of an evaluation; NaN where memory is short.
+
+    They are not compiled: that would take longer than a wrong choice costs.
+    """
 
     def measure(learner: Learner) -> float:
         step = min(_step_seconds(learner, NUM_PACK_STEPS, trials[0]))
@@ -134,7 +137,8 @@ def _fastest(task: Task, trials: Sequence[Trial]) -> float:
             seconds.append(time.perf_counter() - start)
         return step + min(seconds) / trials[0].config.task.eval_every
 
-    seconds = _measure(task, [trial.config for trial in trials], measure)
+    plain = [trial.config.model_copy(update={"compile": "none"}) for trial in trials]
+    seconds = _measure(task, plain, measure)
     return math.nan if seconds is None else seconds
 
 

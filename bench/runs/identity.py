@@ -19,6 +19,7 @@ from bench.runs.schema import SCHEMA_VERSION, Fingerprint
 from bench.runs.sources import digest_file, find_sources
 
 TRAINING = Path(__file__).resolve().parents[1] / "training"  # everything there decides numbers, for all trials
+TRACING = TRAINING.parent / "tracing.py"  # and this, where they are compiled
 
 
 def run_id(config: Mapping[str, Any], fingerprint: Fingerprint, schema_version: int = SCHEMA_VERSION) -> str:
@@ -58,8 +59,9 @@ def without_documentation(value: Any) -> Any:
 def code_fingerprint(trial: TrialConfig) -> str:
     """SHA-256 over the code that decides the trial's numbers.
 
-    That is everything in `bench/training`, and the modules of the optimizers, the task and the schedule with what they
-    import of their own package. Comments, docstrings, layout and the texts of errors and logs are no part of it.
+    That is everything in `bench/training`, `bench/tracing.py`, and the modules of the optimizers, the task and the
+    schedule with what they import of their own package. Comments, docstrings, layout and the texts of errors and logs
+    are no part of it.
     """
     optimizer: OptimizerConfig | None = trial.optimizer
     paths = [trial.task.class_path, trial.schedule.class_path]
@@ -72,7 +74,7 @@ def code_fingerprint(trial: TrialConfig) -> str:
 @cache
 def _digest_sources(training: Path, class_paths: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    for file in sorted(training.glob("*.py")):
+    for file in (*sorted(training.glob("*.py")), TRACING):
         digest.update(digest_file(file).encode())
     for class_path in class_paths:
         module = getattr(locate(class_path, "_target_"), "__module__", None) or class_path.rpartition(".")[0]

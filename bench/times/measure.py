@@ -16,7 +16,7 @@ from bench.jobs.calibration import time_steps
 from bench.jobs.plan import Plan
 from bench.runs.environment import describe_environment
 from bench.runs.rounds import Round, Session
-from bench.training.learner import PlainLearner
+from bench.training.train import make_learner
 
 NUM_WARMUP_STEPS = 10  # of each optimizer, before the first round
 TARGET_SECONDS = 0.3  # of one turn, so that a turn is long beside the clock's grain and short beside a change of load
@@ -36,7 +36,7 @@ def time_rounds(plans: Mapping[str, Plan], num_rounds: int) -> Iterator[Session]
     learners = {}
     for name, plan in plans.items():
         config = plan.trials[0].config
-        learners[name] = PlainLearner(plan.tasks.get(config.task, config.device), config)
+        learners[name] = make_learner(plan.tasks.get(config.task, config.device), [config], is_pack=False)
     config = next(iter(plans.values())).trials[0].config
     device = torch.device(config.device)
     batch_size = config.task.options.get("batch_size")

@@ -56,7 +56,7 @@ class Bucket(ABC):
         """The parameters among `names` have no gradient, from the next step on."""
 
     @abstractmethod
-    def step(self, lr_factor: float) -> None:
+    def step(self, lr_factor: float | Tensor) -> None:
         """Update all trials by their gradients."""
 
     def param_lrs(self) -> Sequence[Tensor]:
@@ -179,7 +179,27 @@ class RuleBucket(Bucket):
         part.make_leaves()
         return part
 
-    def step(self, lr_factor: float) -> None:
+    def join_gradients(self, grads: Mapping[str, Tensor | None]) -> None:
+        """A new buffer of the gradients by name, each `[K, *shape]`; there may be those of others among them."""
+        own = [grad for name in self.shapes if (grad := grads[name]) is not None]
+        if self.rule.layout == "stack":
+            self.grad = torch.stack([grad.reshape(len(grad), *self.param.shape[2:]) for grad in own], dim=1)
+        else:
+            self.grad = torch.cat([grad.reshape(len(grad), -1) for grad in own], dim=1).view(self.param.shape)
+
+    def holding(self, tensors: Iterator[Tensor], numbers: Iterator[Tensor], num_steps: Tensor) -> "RuleBucket":
+        """This bucket with its parameters and state, and its numbers, from what comes next in these."""
+        other = copy(self)
+        other.param, other.num_steps = next(tensors), num_steps.clone()  # type: ignore[assignment]
+        other.state = [next(tensors) for _ in self.state]
+        other.numbers = {
+            name: tuple(next(numbers) for _ in own) if isinstance(own, tuple) else next(numbers)
+            for name, own in self.numbers.items()
+        }
+        other.make_leaves()
+        return other
+
+    def step(self, lr_factor: float | Tensor) -> None:
         self.num_steps += 1
 
         def apply(param: Tensor, grad: Tensor, state: list[Tensor], numbers: Mapping[str, Any]) -> Tensor:

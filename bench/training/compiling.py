@@ -15,14 +15,15 @@ from bench.training.proof import optimizer_classes
 
 
 def check_compile(config: TrialConfig) -> None:
-    """Raises ConfigError where the optimizer has no rules to compile, or the machine no compiler for them."""
+    """Raises ConfigError where the trial has nothing to compile, or the machine no compiler for it."""
     if config.compile == "none":
         return
-    if not any(hasattr(owner, "compile_rules") for owner in optimizer_classes(config.optimizer)):
-        text = (
-            f"expected none: {config.optimizer.class_path} is not built on an update rule (optimizers.rule_optimizer)"
-        )
+    have_rules = [hasattr(owner, "compile_rules") for owner in optimizer_classes(config.optimizer)]
+    if not any(have_rules) or (config.compile == "step" and not all(have_rules)):
+        text = "expected none: an optimizer that is not built on update rules (optimizers.rule_optimizer)"
         raise ConfigError("compile", config.compile, text)
+    if config.compile == "step" and config.task.accumulate > 1:
+        raise ConfigError("compile", config.compile, "expected none or rules with task.accumulate above 1")
     if torch.device(config.device).type == "cuda":
         if find_spec("triton") is None:
             raise ConfigError("compile", config.compile, "needs Triton on a GPU: pip install triton, or use none")
@@ -33,7 +34,11 @@ def check_compile(config: TrialConfig) -> None:
         raise ConfigError("compile", config.compile, text)
 
 
-def eagerly() -> AbstractContextManager[Any]:
-    """Call what is decorated with `torch.compile` as it stands: a few steps do not pay for compiling."""
-    is_imported = "torch._dynamo" in sys.modules  # by whoever compiles
-    return torch.compiler.set_stance("force_eager") if is_imported else nullcontext()
+def eagerly(*, compiles: bool = False) -> AbstractContextManager[Any]:
+    """Call what is decorated with `torch.compile` as it stands: a few steps do not pay for compiling.
+
+    Args:
+        compiles: whether it is known that something is compiled; else that is only so where the compiler is imported.
+    """
+    compiles = compiles or "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if compiles else nullcontext()

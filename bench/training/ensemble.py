@@ -55,6 +55,7 @@ class Ensemble:
         models = [build_model(task, trial).train() for trial in trials]
         self.labels = labels = task.param_labels(models[0])
         self.before: dict[str, Tensor] = {}
+        self.measures_norm = self.trial.clip_norm is not None or self.trial.diagnostics
         self.grad_norm: Tensor | None = None
         params = [trainable(model) for model in models]
         optimizers = [RoutedOptimizer(trial.optimizer, own, labels) for trial, own in zip(trials, params, strict=True)]
@@ -72,22 +73,41 @@ class Ensemble:
         self.randomness = CountedRandomness()
 
     def step(self, lr_factor: float, clock: StepClock) -> Tensor:
-        batch = torch.vmap(lambda row: self.task.batch("train", row))(self.indices.next())
+        index = self.next_index()
+        scale = self.trial.task.gradient_scale(self.optimizer.num_steps + 1)
+        losses = self.take_step(index, lr_factor, scale, clock.lap)
+        self.randomness.end_first_step()
+        return losses
+
+    def next_index(self) -> Tensor:
+        """The index of the next step, `[K, ...]`; for diagnostics, the weights before it are kept."""
         if self.trial.diagnostics:
             self.before = {name: param.detach().clone() for name, param in self.optimizer.params.items()}
-        clock.lap("data")
-        step = self.optimizer.num_steps + 1
-        losses: Tensor = self._call(self.task.loss, batch, step)
-        clock.lap("forward")
-        scale = self.trial.task.gradient_scale(step)
+        return self.indices.next()
+
+    def take_step(
+        self, index: Tensor, lr_factor: float | Tensor, gradient_scale: float | Tensor, lap: Callable[[str], None]
+    ) -> Tensor:
+        """Batch, forward, backward and update, without a look at any value. Returns the losses before it, `[K]`.
+
+        Args:
+            index: of the batch, `[K, ...]`.
+            lr_factor: on every lr.
+            gradient_scale: of the loss.
+            lap: told of the end of each part.
+        """
+        batch = torch.vmap(lambda row: self.task.batch("train", row))(index)
+        lap("data")
+        losses: Tensor = self._call(self.task.loss, batch, self.optimizer.num_steps + 1)
+        lap("forward")
+        is_plain = isinstance(gradient_scale, float) and gradient_scale == 1.0
         with self.randomness.refused_in_backward():
-            self.optimizer.backward((losses if scale == 1.0 else losses * scale).sum())
-        clock.lap("backward")
-        if self.trial.clip_norm is not None or self.trial.diagnostics:
+            self.optimizer.backward((losses if is_plain else losses * gradient_scale).sum())
+        lap("backward")
+        if self.measures_norm:
             self.grad_norm = self.optimizer.clip(self.trial.clip_norm, self.trial.task.loss_scale)
         self.optimizer.step(lr_factor)
-        clock.lap("optimizer")
-        self.randomness.end_first_step()
+        lap("optimizer")
         return losses.detach()
 
     @property
@@ -104,7 +124,7 @@ class Ensemble:
         return metrics  # type: ignore[no-any-return]
 
     def _call(
-        self, function: Callable[[nn.Module, Any], Any], batch: Any, step: int, weights: Tensors | None = None
+        self, function: Callable[[nn.Module, Any], Any], batch: Any, step: int | Tensor, weights: Tensors | None = None
     ) -> Any:
         """`function(model, batch)` of every trial's model and batch, results stacked along a leading [K]."""
 

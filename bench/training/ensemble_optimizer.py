@@ -23,12 +23,15 @@ class EnsembleOptimizer:
 
     Attributes:
         params: the stacked parameters by name, leaves of autograd, each `[K, *shape]`.
+        joins_gradients: put them into new buffers, which a compiler makes less of than of copies into parts of one.
+        unused: the names of those that had no gradient in the last step.
     """
 
     def __init__(self, optimizers: Sequence[RoutedOptimizer], params: Sequence[Params]) -> None:
         self.num_steps = 0
+        self.joins_gradients = False
         self.buckets = list(_lay_out(optimizers, params))
-        self._unused: frozenset[str] = frozenset()
+        self.unused: frozenset[str] = frozenset()
 
     @property
     def params(self) -> dict[str, Tensor]:
@@ -42,20 +45,29 @@ class EnsembleOptimizer:
         params = self.params
         grads = dict(zip(params, torch.autograd.grad(loss, list(params.values()), allow_unused=True), strict=True))
         unused = frozenset(name for name, grad in grads.items() if grad is None)
-        if unused != self._unused:
-            self.buckets, self._unused = self._set_apart(unused), unused
-            for bucket in self.buckets:
-                bucket.leave_out(unused)
+        if unused != self.unused:
+            self.leave_out(unused)
+        if self.joins_gradients:
+            for bucket in self.rule_buckets:
+                if bucket in self._used:
+                    bucket.join_gradients(grads)
+            return
         views = {name: view for bucket in self.buckets for name, view in bucket.grad_views.items()}
         used = [name for name in views if name not in unused]
         torch._foreach_copy_([views[name] for name in used], [grads[name] for name in used])
+
+    def leave_out(self, names: frozenset[str]) -> None:
+        """The parameters with these names have no gradient, and all others have one."""
+        self.buckets, self.unused = self._set_apart(names), names
+        for bucket in self.buckets:
+            bucket.leave_out(names)
 
     def _set_apart(self, names: Collection[str]) -> list["Bucket"]:
         return [part for bucket in self.buckets for part in bucket.split(names)]
 
     @property
     def _used(self) -> list["Bucket"]:
-        return [bucket for bucket in self.buckets if not self._unused.issuperset(bucket.shapes)]
+        return [bucket for bucket in self.buckets if not self.unused.issuperset(bucket.shapes)]
 
     def clip(self, max_norm: float | None, loss_scale: float) -> Tensor:
         """Scale every trial's gradients so that the joint norm of the unscaled ones is at most `max_norm`, if any.
@@ -74,10 +86,15 @@ class EnsembleOptimizer:
         return norm
 
     @torch.no_grad()
-    def step(self, lr_factor: float) -> None:
+    def step(self, lr_factor: float | Tensor) -> None:
         self.num_steps += 1
         for bucket in self._used:
             bucket.step(lr_factor)
+
+    @property
+    def rule_buckets(self) -> list[RuleBucket]:
+        """Those of the buckets that are built on rules."""
+        return [bucket for bucket in self.buckets if isinstance(bucket, RuleBucket)]
 
     def keep(self, positions: Tensor) -> None:
         """Go on with the trials at `positions`, an int64 tensor."""

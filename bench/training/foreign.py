@@ -59,8 +59,8 @@ class ForeignBucket(Bucket):
         for name in self.without_grad:
             self.grad_views[name].zero_()
 
-    def step(self, lr_factor: float) -> None:
-        lrs = [[lr * lr_factor for lr in own] for own in self.lrs]
+    def step(self, lr_factor: float | Tensor) -> None:
+        lrs = [[lr * float(lr_factor) for lr in own] for own in self.lrs]
         self.last_lr = torch.tensor(lrs, dtype=torch.float64, device=self.param.device).T
         self._call("step", lrs)
 

@@ -49,17 +49,18 @@ class CountedRandomness(TorchFunctionMode):
         self._counters: dict[tuple[int, torch.device], Tensor] = {}
 
     @contextmanager
-    def of(self, seed: Key, step: int) -> Iterator[None]:
+    def of(self, seed: Key, step: int | Tensor) -> Iterator[None]:
         """Draw for `seed`, an int or an int64 tensor, at `step`, from the first place on.
 
         Args:
             seed: the trial's.
-            step: the 1-based step; 0 for evaluations, which repeat themselves.
+            step: the 1-based step, a number or a tensor of one; 0 for evaluations, which repeat themselves.
         """
         if self.is_needed is False:
             yield
             return
-        self._key, self._place = mix(mix((seed + OFFSET) & MASK) ^ step), 0
+        count: Any = step.long() if isinstance(step, Tensor) else step
+        self._key, self._place = mix(mix((seed + OFFSET) & MASK) ^ count), 0
         with self:
             yield
 

@@ -7,8 +7,8 @@ from bench.errors import ConfigError
 from bench.training.clock import StepClock
 from bench.training.compiling import check_compile, eagerly
 from bench.training.components import Task
-from bench.training.learner import PlainLearner
 from bench.training.memory import is_out_of_memory
+from bench.training.train import make_learner
 
 
 def rehearse(task: Task, config: TrialConfig) -> None:
@@ -20,11 +20,10 @@ def rehearse(task: Task, config: TrialConfig) -> None:
         ConfigError: an option, a parameter or a gradient that is refused.
     """
     check_compile(config)
+    plain = config if config.compile == "step" else config.model_copy(update={"compile": "none"})
     try:
-        with eagerly():
-            PlainLearner(task, config.model_copy(update={"compile": "none"})).step(
-                1.0, StepClock(torch.device(config.device))
-            )
+        with eagerly(compiles=config.compile == "step"):
+            make_learner(task, [plain], is_pack=False).step(1.0, StepClock(torch.device(config.device)))
     except ConfigError:
         raise
     except Exception as error:  # the task and the optimizer may be anyone's code

@@ -8,6 +8,7 @@ from bench.config.schema import TrialConfig
 from bench.training.averaging import AveragingLearner
 from bench.training.checkpoint import Checkpoint
 from bench.training.components import Task, build_schedule
+from bench.training.device_step import CompiledEnsemble
 from bench.training.ensemble import Ensemble
 from bench.training.interrupt import StopSignal
 from bench.training.learner import Learner, PlainLearner
@@ -52,8 +53,14 @@ def train(
 
 
 def make_learner(task: Task, trials: Sequence[TrialConfig], *, is_pack: bool) -> Learner:
-    """What takes the steps of a trial, or of a pack of them, which may have lost all but one; with its averages."""
-    learner: Learner = Ensemble(task, trials) if is_pack else PlainLearner(task, trials[0])
+    """What takes the steps of a trial, or of a pack of them, which may have lost all but one; with its averages.
+
+    A whole step is compiled as that of a pack, be it of one trial.
+    """
+    if trials[0].compile == "step":
+        learner: Learner = CompiledEnsemble(task, trials)
+    else:
+        learner = Ensemble(task, trials) if is_pack else PlainLearner(task, trials[0])
     average = trials[0].average
     return learner if average.name == "none" else AveragingLearner(learner, average, len(trials))
 

@@ -13,6 +13,7 @@ FLOORS = {
     "tasks": 1,
     "bench": 0,  # the package's own `__init__`
     "bench.errors": 0,
+    "bench.tracing": 0,
     "bench.schedules": 1,
     "bench.files": 2,
     "bench.config": 2,
