@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench.check.__main__ import compose_optimizer, make_subject
 from bench.check.gradient_scale import TOLERANCE, movement
-from bench.cli.folders import find_conf_dir
+from bench.config.folders import find_conf_dir
 
 SMALLEST, LARGEST = -126, 124  # beyond, a gradient of float32 is subnormal or infinite
 HEADER = """\

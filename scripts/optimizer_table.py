@@ -21,7 +21,7 @@ from typing import Any
 from common import compose_plan
 from omegaconf import OmegaConf
 
-from bench.cli.folders import find_conf_dir
+from bench.config.folders import find_conf_dir
 from bench.jobs.packing import Pack
 from bench.jobs.runner import PackRunner
 from bench.runs.schema import Environment, Run

@@ -3,9 +3,9 @@
 One data contract for every module here. `load.load` turns run folders into
 
 `runs`, one row per run, index `run` (0, 1, ...):
-    run_id, path, label (of its folder, "" without), status, seed, task, optimizer, optimizer_target, sweep ("" without
-    one), stage ("tuning", "choosing" or "fresh"), replicate (number of the search, 0 without one), objective (the
-    metric of validation that its search goes by), sweep_keys (tuple),
+    run_id, path, label (of its folder, "" without), status, seed, task, task_target, optimizer, optimizer_target, sweep
+    ("" without one), stage ("tuning", "choosing" or "fresh"), replicate (number of the search, 0 without one),
+    objective (the metric of validation that its search goes by), sweep_keys (tuple),
     steps, batch_size, eval_every, loss_scale, relevant, target_metric, target_value, target_mode, precision, device,
     stop_at_target, device_name, num_threads, torch, python, platform, git, bench_version, time, data_fingerprint,
     code_fingerprint, task_options (canonical JSON), hyperparameters (dict of dotted keys), search_space (dict key ->

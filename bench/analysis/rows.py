@@ -105,6 +105,7 @@ def _settings(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     # Where the data lie says nothing about them: their fingerprint does.
     own = flatten({k: v for k, v in task.items() if k not in BUDGET_KEYS and not is_place(k)}, "task")
     return {
+        "task_target": clean_text(task.get("_target_")),
         "steps": number(task.get("steps")),
         "batch_size": number(task.get("batch_size")),
         "eval_every": number(task.get("eval_every")),

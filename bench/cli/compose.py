@@ -7,8 +7,8 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from bench.cli.folders import find_conf_dir
 from bench.config.equal_ranges import section_of_class
+from bench.config.folders import find_conf_dir
 
 OmegaConf.register_new_resolver("class_name", lambda path: path.rpartition(".")[2].lower(), replace=True)
 

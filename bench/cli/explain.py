@@ -10,9 +10,10 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
-from bench.cli.folders import GROUPS, config_dirs, find_conf_dir
+from bench.cli.folders import GROUPS, config_dirs
 from bench.cli.help import group_members
 from bench.cli.hints import explain_missing_key
+from bench.config.folders import find_conf_dir
 from bench.errors import ConfigError, StoreError, did_you_mean, shorten
 
 NOT_THERE = re.compile(r"Could not override '([^']+)'")

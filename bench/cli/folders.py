@@ -1,15 +1,11 @@
-"""Where configuration lies: the shipped folder, and the user's own. Imports nothing, so that `--help` is quick."""
+"""Where configuration lies: the shipped folder, and the user's own. Imports little, so that `--help` is quick."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench.config.folders import find_conf_dir
+
 GROUPS = ("optimizer", "task", "schedule", "average", "sweep", "tracker", "experiment", "suite")
-
-
-def find_conf_dir() -> Path:
-    """The shipped `conf/`: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).resolve().parents[1]
-    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
 
 
 def own_dirs(args: Sequence[str]) -> list[Path]:

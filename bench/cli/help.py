@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.cli.folders import GROUPS, config_dirs, find_conf_dir
+from bench.cli.folders import GROUPS, config_dirs
+from bench.config.folders import find_conf_dir
 
 COMMANDS = ("judge", "times", "report", "check", "verify")  # each is `python -m bench.COMMAND` too
 

@@ -14,8 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from bench.cli.arguments import admit_own_files, options_first
 from bench.cli.compose import resolve
 from bench.cli.explain import check_choices, explain, is_mistake
-from bench.cli.folders import find_conf_dir
 from bench.cli.help import COMMANDS
+from bench.config.folders import find_conf_dir
 from bench.errors import ConfigError, JobFailedError, StoreError, tell_error
 
 

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         page = write_report(
             labelled, options.out or home, baseline=options.baseline, targets=options.target,
-            optimizers=options.optimizer, tasks=options.task, where=options.where,
+            optimizers=options.optimizer, tasks=options.task, where=options.where, tell=print,
         )  # fmt: skip
     except (ValueError, OSError) as error:
         print(f"bench.report: {one_line(str(error))}", file=sys.stderr)

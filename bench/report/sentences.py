@@ -19,12 +19,13 @@ from bench.report.figures.style import format_number
 from bench.report.table import percent_change, ratio_text, signed
 
 MAX_SENTENCES = 40
+MAX_NAMED = 6  # in the first sentences
 VERDICT_ORDER = (BETTER, WORSE, SAME, UNRESOLVED, DISAGREE, TOO_FEW, ALL_FAILED)
 Sentence = tuple[str, str]
 
 
 def lead(found: Findings) -> str:
-    """The first sentences of the report, three at most: how many comparisons ended how, and what they speak of."""
+    """The first sentences of the report: how many comparisons ended how, which are decided, and what they speak of."""
     tasks = found.verdicts[found.verdicts["setting"] != OVERALL]
     if tasks.empty:
         return "One optimizer per setting: there is nothing to compare it with."
@@ -35,7 +36,18 @@ def lead(found: Findings) -> str:
     parts += [f"{failing[verdict]} {verdict}" for verdict in (FAILS_MORE, FAILS_LESS) if verdict in failing]
     noun = "comparison" if len(tasks) == 1 else "comparisons"
     text = f"{len(tasks)} {noun} with {' and '.join(names[:3])}: {', '.join(parts)}."
-    return f"{text} {_scope(tasks)}{_scale_lead(found)}"
+    return f"{text}{_decided(tasks)} {_scope(tasks)}{_scale_lead(found)}"
+
+
+def _decided(tasks: pd.DataFrame) -> str:
+    """Who is better and who worse, by name."""
+    parts = []
+    for verdict in (BETTER, WORSE):
+        pairs = [f"{row.optimizer} on {row.setting}" for row in each(tasks[tasks["verdict"] == verdict])]
+        more = f" and {len(pairs) - MAX_NAMED} more" if len(pairs) > MAX_NAMED else ""
+        parts += [f"{verdict}: {', '.join(pairs[:MAX_NAMED])}{more}"] if pairs else []
+    text = "; ".join(parts)
+    return f" {text[0].upper()}{text[1:]}." if text else ""
 
 
 def _scope(tasks: pd.DataFrame) -> str:

@@ -13,6 +13,8 @@ from bench.analysis.findings import Findings, analyse
 from bench.analysis.load import Loaded, load
 from bench.analysis.select import select
 from bench.analysis.targets import parse_target
+from bench.config.folders import find_conf_dir
+from bench.report.budgets import describe_short_budgets
 from bench.report.detail_tables import pool_tables, sensitivity_tables
 from bench.report.explore import explore_data, library
 from bench.report.figures.convergence import draw_convergence
@@ -61,6 +63,7 @@ def write_report(
     optimizers: Sequence[str] = (),
     tasks: Sequence[str] = (),
     where: Sequence[str] = (),
+    tell: Callable[[str], None] = logger.info,
 ) -> Path:
     """Reads all run folders at or below `paths` and writes a report into `out`.
 
@@ -70,6 +73,7 @@ def write_report(
         baseline: Optimizer that all others are compared with; None chooses adamw, adam, sgd or the first by name.
         targets: `[TASK:]METRIC<=VALUE` (or >=) in place of the runs' own targets.
         optimizers, tasks, where: Which runs to take, as `select.select` does.
+        tell: Gets the report's first sentences: how the comparisons ended, and what they speak of.
 
     Returns:
         Path of index.html.
@@ -99,7 +103,7 @@ def write_report(
     (out / "report.md").write_text(render_markdown(content), encoding="utf-8")
     page = out / "index.html"
     page.write_text(render_html(content, wide, narrow), encoding="utf-8")
-    logger.info("report on %d runs: %s", len(loaded.runs), page)
+    tell(content["lead"])
     return page
 
 
@@ -201,7 +205,7 @@ def _tables(found: Findings | None) -> dict[str, list[Table]]:
 
 
 def _notes(loaded: Loaded, found: Findings | None) -> list[str]:
-    notes = list(found.notes) if found else []
+    notes = [*found.notes, *describe_short_budgets(found.used, find_conf_dir())] if found else []
     return notes + ([f"{_count_problems(len(loaded.problems))}: left out."] if len(loaded.problems) else [])
 
 

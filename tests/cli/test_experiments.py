@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli.compose import compose, resolve
-from bench.cli.folders import find_conf_dir
+from bench.config.folders import find_conf_dir
 from bench.config.schema import TrialConfig, parse_trial, split_mapping
 from bench.training.components import build_schedule
 from bench.training.routing import check_optimizer

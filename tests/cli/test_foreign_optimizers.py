@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from bench.cli.compose import compose, resolve
-from bench.cli.folders import find_conf_dir
+from bench.config.folders import find_conf_dir
 from bench.jobs.job import run_job
 
 CONFIGS = {

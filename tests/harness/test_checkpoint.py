@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from bench.cli.folders import find_conf_dir
 from bench.config.cadence import Cadence, parse_cadence
+from bench.config.folders import find_conf_dir
 from bench.config.schema import SessionConfig
 from bench.config.validation import check
 from bench.errors import ConfigError

@@ -14,8 +14,9 @@ import torch
 
 import bench
 from bench.__main__ import main
-from bench.cli.folders import GROUPS, find_conf_dir
+from bench.cli.folders import GROUPS
 from bench.cli.help import COMMANDS
+from bench.config.folders import find_conf_dir
 from tests.processes import Command
 
 Small = Callable[[str], list[str]]

@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import nn
 
-from bench.cli.folders import find_conf_dir
+from bench.config.folders import find_conf_dir
 from bench.config.schema import parse_optimizer
 from bench.jobs.plan import Plan
 from bench.training.interrupt import StopSignal

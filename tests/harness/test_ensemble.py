@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from omegaconf import OmegaConf
 
-from bench.cli.folders import find_conf_dir
+from bench.config.folders import find_conf_dir
 from bench.jobs.packing import cut_into_packs, group_by_structure
 from bench.jobs.plan import Plan
 from bench.runs.trial import Trial

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.folders import find_conf_dir
+from bench.config.folders import find_conf_dir
 from bench.config.suites import read_suite
 from bench.errors import ConfigError
 

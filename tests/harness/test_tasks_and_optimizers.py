@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.cli.folders import find_conf_dir
+from bench.config.folders import find_conf_dir
 from bench.jobs.plan import Plan
 from bench.runs.schema import Summary
 from bench.training.interrupt import StopSignal

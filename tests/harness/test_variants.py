@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.cli.compose import find_conf_dir
+from bench.config.folders import find_conf_dir
 from bench.config.variants import draw_variant
 from bench.errors import ConfigError
 from bench.jobs.plan import Plan

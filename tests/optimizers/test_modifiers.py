@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.check.__main__ import compose_optimizer
-from bench.cli.folders import find_conf_dir
+from bench.config.folders import find_conf_dir
 from bench.training.proof import follow
 from optimizers.adam import Adam, AdamW
 from optimizers.deepmd_adamuon import AdaMuonOptimizer

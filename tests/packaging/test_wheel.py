@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 SHOW_PLACES = """
 import optimizers.adam, tasks.base
-from bench.cli import folders
+from bench.config import folders
 print(folders.find_conf_dir(), optimizers.adam.__file__, tasks.base.__file__, folders.__file__, sep="\\n")
 """
 

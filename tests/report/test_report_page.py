@@ -193,7 +193,10 @@ def test_module_runs_from_the_command_line_with_another_target_and_baseline(
             synthetic.write_run(tmp_path / "in", optimizer=optimizer, seed=seed)
     done = start("bench.report", "in", "--out", "out", "--baseline", "madam",
                  "--target", "mlp:val_accuracy>=0.5").finish()  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, "report: out/index.html\n", "")
+    first, last = done.stdout.splitlines()
+    assert (done.returncode, last, done.stderr) == (0, "report: out/index.html", "")
+    assert first.startswith("1 comparison with madam: ")
+    assert first.endswith("they speak of these settings, not of the optimizers.")
     page = text_of(tmp_path / "out" / "index.html")
     assert "adamw needs" in page
     assert "val_accuracy ≥ 0.5" in page
