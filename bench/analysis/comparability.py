@@ -10,10 +10,10 @@ from bench.analysis.arms import label_arms
 from bench.analysis.frames import groups
 from bench.analysis.scores import log_loss
 from bench.config.sweep import RAW_LOSS
+from bench.training.record import FINISHED
 
 SETTING_KEYS = ["task", "data_fingerprint", "task_options", "steps", "batch_size", "eval_every", "loss_scale",
                 "precision", "device", "stop_at_target"]  # fmt: skip
-USED_STATUSES = ("completed", "diverged")
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -31,7 +31,7 @@ def prepare(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     cells = [json.dumps(value, sort_keys=True) for value in runs["hyperparameters"]]
     runs, arm_notes = label_arms(runs.assign(cell=cells, setting=label_settings(runs)))
     runs = _add_losses(runs)
-    used = runs[runs["status"].isin(USED_STATUSES) & runs["finite_loss"].notna() & ~runs["stop_at_target"]]
+    used = runs[runs["status"].isin(FINISHED) & runs["finite_loss"].notna() & ~runs["stop_at_target"]]
     notes = _describe_splits(runs) + _describe_left_out(runs, used) + arm_notes
     newest = used.sort_values("time", kind="stable").duplicated(
         ["setting", "optimizer", "cell", "seed", "sweep", "stage", "replicate"], keep="last"
@@ -44,7 +44,7 @@ def prepare(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
 
 
 def _add_losses(runs: pd.DataFrame) -> pd.DataFrame:
-    usable = runs["status"].isin(USED_STATUSES)
+    usable = runs["status"].isin(FINISHED)
     validated, test = (_final_losses(runs, split) for split in ("val", "test"))
     loss = _failed_as_infinite(validated, runs["status"])
     untrained = runs["initial_val_loss"].fillna(runs.groupby("setting")["initial_val_loss"].transform("median"))
@@ -73,8 +73,8 @@ def _final_losses(runs: pd.DataFrame, split: str) -> pd.Series:
 
 
 def _failed_as_infinite(losses: pd.Series, statuses: pd.Series) -> pd.Series:
-    failed = (statuses == "diverged") | ((statuses == "completed") & ~np.isfinite(losses))
-    return losses.mask(failed, math.inf)
+    trained = (statuses == "completed") & np.isfinite(losses)
+    return losses.mask(statuses.isin(FINISHED) & ~trained, math.inf)
 
 
 def label_settings(runs: pd.DataFrame) -> pd.Series:

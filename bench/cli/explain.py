@@ -110,22 +110,27 @@ def _explain_override(override: str | None) -> str:
 def _explain_unreadable(error: Exception, args: Sequence[str]) -> str:
     """Name the argument or the file that could not even be parsed."""
     reason = "nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
-    parser = OverridesParser.create()
-    for key, equals, value in (arg.partition("=") for arg in args):
-        try:
-            parser.parse_override(f"{key}{equals}{value}")
-        except HydraException:  # an option of Hydra's, not an override
-            continue
-        except Exception:
-            return str(ConfigError(key, value, f"cannot be read: {reason}"))
-    for group, value in _choices(args):
+    if (unparsed := next((arg for arg in args if not _parses(arg)), None)) is not None:
+        key, _, value = unparsed.partition("=")
+        return str(ConfigError(key, value, f"cannot be read: {reason}"))
+    for group, name in ((group, name) for group, value in _choices(args) for name in value.split(",")):
         members = group_members(group, args)
-        for name in value.split(","):
-            if name not in members:
-                return str(ConfigError(group, name, f"expected one of {', '.join(members)}"))
-            if not _is_readable(members[name]):
-                return f"{members[name]} cannot be read: {reason}"
+        if name not in members:
+            return str(ConfigError(group, name, f"expected one of {', '.join(members)}"))
+        if not _is_readable(members[name]):
+            return f"{members[name]} cannot be read: {reason}"
     return f"the configuration cannot be read: {reason}"
+
+
+def _parses(arg: str) -> bool:
+    """Whether Hydra's parser gets through an argument, or refuses it in its own words, as it does its options."""
+    try:
+        OverridesParser.create().parse_override(arg)
+    except HydraException:
+        return True
+    except Exception:
+        return False
+    return True
 
 
 def _is_readable(file: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, NoReturn
 
 from bench.config.targets import accepts, class_default, locate, signature_text
 from bench.errors import ConfigError, UnknownKeyError
@@ -20,24 +20,28 @@ def with_cell(mapping: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, 
     return changed
 
 
-def has_key(mapping: Mapping[str, Any], key: str, optional: bool) -> bool:
-    """Whether an axis exists in this configuration.
-
-    Raises:
-        UnknownKeyError: it does not, and the sweep does not mark it as optional.
-    """
+def has_key(mapping: Mapping[str, Any], key: str) -> bool:
+    """Whether a configuration has this key, or its optimizer's class an option by this name."""
     try:
         node, last = _parent(mapping, key)
     except KeyError:
-        node, last = {}, ""
-    if isinstance(node, list) or last in node:
-        return True
-    if key == f"optimizer.{last}" and (last == "groups" or accepts(_optimizer_class(mapping), last)):
-        return True
-    if not optional:
-        owner = signature_text(_optimizer_class(mapping)) if key.startswith("optimizer.") else ""
-        raise UnknownKeyError(f"sweep.axes.{key}", "…", node, owner)
-    return False
+        return False
+    return isinstance(node, list) or last in node or _is_option(mapping, key)
+
+
+def _is_option(mapping: Mapping[str, Any], key: str) -> bool:
+    owner, _, name = key.partition(".")
+    return owner == "optimizer" and (name == "groups" or ("." not in name and accepts(_optimizer_class(mapping), name)))
+
+
+def refuse_axis(mapping: Mapping[str, Any], key: str) -> NoReturn:
+    """Raise UnknownKeyError for an axis that a configuration does not have, with the keys beside it."""
+    try:
+        known, _ = _parent(mapping, key)
+    except KeyError:
+        known = {}
+    owner = signature_text(_optimizer_class(mapping)) if key.startswith("optimizer.") else ""
+    raise UnknownKeyError(f"sweep.axes.{key}", "…", known, owner)
 
 
 def default_of(mapping: Mapping[str, Any], name: str) -> Any:

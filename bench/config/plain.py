@@ -17,7 +17,7 @@ def check_plain(mapping: Mapping[Any, Any], max_values: int) -> None:
     """Refuse what no configuration needs and what the code behind this check could trip over.
 
     Args:
-        mapping: keys that are text; text, booleans, numbers of 64 bits, null, and lists and mappings of them.
+        mapping: keys that are text; text, booleans, finite numbers of 64 bits, null, and lists and mappings of them.
         max_values: how many values it may hold in all.
 
     Raises:
@@ -51,7 +51,7 @@ def _complaint(value: Any) -> str | None:
     if isinstance(value, str):
         wrong = len(value) > MAX_TEXT or UNPRINTABLE.search(value)
         return f"expected printable text of at most {MAX_TEXT:,} characters" if wrong else None
-    if isinstance(value, float) and math.isnan(value):
+    if isinstance(value, float) and not math.isfinite(value):  # JSON, in which a run is stored, has no infinity
         return "expected a finite number"
     if isinstance(value, int) and not -MAX_NUMBER <= value < MAX_NUMBER:
         return "expected a number of at most 64 bits"

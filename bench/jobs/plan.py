@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from bench.config.growth import MAX_GROWTH, beyond_edges
-from bench.config.keys import default_of, has_key, with_cell
+from bench.config.keys import default_of, has_key, refuse_axis, with_cell
 from bench.config.schema import (
     SessionConfig,
     TrialConfig,
@@ -121,8 +121,11 @@ def make_plan(mapping: Mapping[str, Any]) -> Plan:
     if trial_mapping["stop_at_target"] is True and sweep.objective == RAW_LOSS:
         sweep = sweep.model_copy(update={"objective": STEPS})
     parse_optimizer(trial_mapping["optimizer"])
-    absent = frozenset(key for key in sweep.axes if not has_key(trial_mapping, key, key in sweep.optional))
-    plan = Plan(session, sweep, trial_mapping, absent, TaskShelf(), "tuning", [], {})
+    absent = [key for key in sweep.axes if not has_key(trial_mapping, key)]
+    for key in absent:
+        if key not in sweep.optional:
+            refuse_axis(trial_mapping, key)
+    plan = Plan(session, sweep, trial_mapping, frozenset(absent), TaskShelf(), "tuning", [], {})
     cells = list(_expand(plan))
     if not cells:
         raise ConfigError("sweep.exclude", sweep.exclude, "leaves no cell to train")

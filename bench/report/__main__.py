@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.errors import one_line
+from bench.errors import tell_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             optimizers=options.optimizer, tasks=options.task, where=options.where, tell=print,
         )  # fmt: skip
     except (ValueError, OSError) as error:
-        print(f"bench.report: {one_line(str(error))}", file=sys.stderr)
-        return 2
+        return tell_error(str(error), 2)
+    except KeyboardInterrupt:
+        return tell_error("stopped at once", 130)
     print(f"report: {page}")
     return 0
 

@@ -35,6 +35,8 @@ def main(args: Sequence[str]) -> int:
         check_words(args)
         check_choices([arg for arg in args if not arg.startswith("optimizer=")])
         _measure(args)
+    except KeyboardInterrupt:
+        return tell_error("stopped at once", 130)
     except Exception as error:
         if not is_mistake(error):
             raise

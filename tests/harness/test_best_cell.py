@@ -16,20 +16,21 @@ from tests.report import synthetic
 LOSSES = {1e-4: [1.0, 1.0, 1.9], 1e-3: [1.2, 1.2, 1.2]}
 
 
-def write_cells(root: Path, losses: dict[float, list[float | None]]) -> list[Path]:
-    """Runs with these final losses by learning rate, one per seed."""
+def write_cells(root: Path, losses: dict[float, list[float | None]], unfinished: str = "diverged") -> list[Path]:
+    """Runs with these final losses by learning rate, one per seed; those of None ended otherwise."""
     folders = []
     for lr, values in losses.items():
         for seed, loss in enumerate(values):
             folder = synthetic.write_run(root, lr=lr, seed=seed, sweep="lr")
             run = json.loads((folder / "run.json").read_text())
-            run["summary"]["final_val_loss"] = loss
-            run["status"] = "completed" if loss is not None else "diverged"
+            run["status"] = "completed" if loss is not None else unfinished
+            run["summary"]["final_val_loss"] = 0.01 if run["status"] == "timeout" else loss
             (folder / "run.json").write_text(json.dumps(run))
             folders.append(folder)
     return folders
 
 
+@pytest.mark.parametrize("unfinished", ["diverged", "timeout"])
 @pytest.mark.parametrize(
     ("losses", "best"),
     [
@@ -40,12 +41,14 @@ def write_cells(root: Path, losses: dict[float, list[float | None]]) -> list[Pat
     ],
 )
 def test_terminal_and_report_choose_the_same_cell(
-    tmp_path: Path, losses: dict[float, list[float | None]], best: float
+    tmp_path: Path, losses: dict[float, list[float | None]], best: float, unfinished: str
 ) -> None:
-    folders = write_cells(tmp_path, losses)
+    """A trial that ran out of time is none that has ended, whatever its loss was by then."""
+    folders = write_cells(tmp_path, losses, unfinished)
     _, members = rank_cells([read_run(folder) for folder in folders])[0]
     assert members[0].cell == {"optimizer.lr": best}
     _, used, _ = prepare(load([tmp_path]).runs)
+    assert len(used) == len(folders)
     assert json.loads(choose_cells(used)["cell"].item())["optimizer.lr"] == best
 
 

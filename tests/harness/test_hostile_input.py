@@ -81,6 +81,10 @@ ATTACKS = {
     "optimizer.name=\udcff": "optimizer.name=\\udcff",
 }
 YAMLS = {
+    "infinite": (
+        b"name: infinite\n_target_: torch.optim.SGD\nlr: 0.1\nforeach: .inf\n",
+        "optimizer.foreach=inf: expected a finite number",
+    ),
     "runs_code": (b"name: x\n_target_: !!python/object/apply:os.system ['touch executed']\n", "could not determine a"),
     "broken": (b"name: [\n", "broken.yaml cannot be read: ParserError"),
     "twice": (b"name: a\nname: b\n", "found duplicate key name"),
