@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -13,15 +14,18 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bench.config.schema import SessionConfig
 from bench.errors import JobFailedError
 from bench.jobs.packing import Pack
+from bench.jobs.progress import REFRESH_SECONDS, Display, Glimpse
 from bench.jobs.runner import PackRunner
 from bench.jobs.threads import use_threads
 from bench.runs.schema import Run
 from bench.training.components import TaskShelf
 from bench.training.interrupt import StopSignal
+from bench.training.record import Record, Row
 
 log = logging.getLogger(__name__)
 MAX_DEATHS = 2  # of workers over the same pack
@@ -65,6 +69,13 @@ class Worker:
         except OSError:
             log.debug("worker %d is gone", self.number)
 
+    def receive(self) -> Any:
+        """Its next message: a glimpse, runs with what is left of the pack, or an error; None where it has died."""
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            return None
+
     def end(self) -> None:
         """Let the process end, at once where it still trains."""
         self.connection.close()
@@ -85,9 +96,9 @@ def _no_main_module() -> Iterator[None]:
 
 
 def run_in_processes(
-    packs: Sequence[Pack], session: SessionConfig, num_workers: int, stop: StopSignal
+    packs: Sequence[Pack], session: SessionConfig, num_workers: int, display: Display, stop: StopSignal
 ) -> Iterator[list[Run]]:
-    """Spread packs over worker processes and yield their runs. A stop lets the packs in training end.
+    """Spread packs over worker processes, show where they are, and yield their runs. A stop lets those in training end.
 
     Raises:
         JobFailedError: two workers died over the same pack; all others are trained.
@@ -105,19 +116,22 @@ def run_in_processes(
                 break
             for connection in wait(list(busy)):
                 worker = busy[connection]  # type: ignore[index]
+                message = worker.receive()
+                if isinstance(message, Glimpse):
+                    display.glimpsed(worker.number, message)
+                    continue
+                display.glimpsed(worker.number, None)
                 assignment, worker.assignment = worker.assignment, None
                 assert assignment is not None
-                try:
-                    answer = worker.connection.recv()
-                except (EOFError, OSError):
+                if message is None:
                     workers.remove(worker)
                     num_lost += _try_again(assignment, waiting, stop)
-                    continue
-                if isinstance(answer, BaseException):
-                    raise answer
-                runs, rest = answer
-                waiting.extend([Assignment(rest, assignment.num_deaths)] if rest else [])
-                yield runs
+                elif isinstance(message, Exception):
+                    raise message
+                else:
+                    runs, rest = message
+                    waiting.extend([Assignment(rest, assignment.num_deaths)] if rest else [])
+                    yield runs
     finally:
         for worker in workers:
             worker.end()
@@ -164,13 +178,29 @@ def gpu_of(number: int) -> int | None:
     return number % count if count else None
 
 
+class _Reporter:
+    """Sends glimpses of the training to the parent. A watcher of the training loop."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.sent = connection, time.monotonic()
+
+    def on_step(self, records: Sequence[Record], step: int, losses: Tensor) -> None:
+        if time.monotonic() - self.sent >= REFRESH_SECONDS:
+            self.sent = time.monotonic()
+            with suppress(OSError):  # the parent is gone: this pack is stored all the same
+                self.connection.send(Glimpse.of(records, step, losses))
+
+    def on_row(self, record: Record, row: Row) -> None:
+        """Rows are stored by whoever trains."""
+
+
 def _serve(connection: Connection, session: SessionConfig, gpu: int | None) -> None:
     """What a worker process does until nobody listens any more."""
     if gpu is not None:
         torch.cuda.set_device(gpu)
     tasks = TaskShelf()
     with StopSignal() as stop, suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
-        runner = PackRunner(session, [], stop)
+        runner = PackRunner(session, [_Reporter(connection)], stop)
         while True:
             pack: Pack = connection.recv()
             connection.send(_train(pack, runner, tasks))

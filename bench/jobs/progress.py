@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 from rich.console import Console
@@ -14,6 +15,20 @@ from bench.training.record import Record, Row
 
 REFRESH_SECONDS = 0.25  # between updates of a live bar
 PLAIN_SECONDS = 5.0  # between lines where the output is not a terminal
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """Where the training of a pack is: steps of all its trials together, their median loss, a learning rate."""
+
+    num_steps: int
+    loss: float
+    lr: float
+
+    @classmethod
+    def of(cls, records: Sequence[Record], step: int, losses: Tensor) -> Self:
+        """What a watcher of the training loop sees at a step."""
+        return cls(step * len(records), losses.float().nanmedian().item(), records[0].rows[-1]["lr"])
 
 
 class Display:
@@ -28,6 +43,7 @@ class Display:
         self.pause = REFRESH_SECONDS if self.console.is_terminal else PLAIN_SECONDS
         self.steps, self.num_trials, self.total_steps = steps, len(steps), sum(steps.values())
         self.done_steps, self.shown_steps, self.num_done, self.num_diverged = 0, 0, 0, 0
+        self._glimpses: dict[int, Glimpse] = {}  # by worker
         self._started = self._shown = time.perf_counter()
         columns = (TextColumn("{task.description}"), BarColumn(None))  # the bar fills what the text leaves
         terminal = self.console.is_terminal
@@ -42,12 +58,20 @@ class Display:
         self.progress.stop()
 
     def on_step(self, records: Sequence[Record], step: int, losses: Tensor) -> None:
-        now = time.perf_counter()
-        if now - self._shown < self.pause:
+        if time.perf_counter() - self._shown >= self.pause:
+            self.glimpsed(0, Glimpse.of(records, step, losses))
+
+    def glimpsed(self, worker: int, glimpse: "Glimpse | None") -> None:
+        """Keep where a worker's pack is, and show it when it is time; None once the pack has ended."""
+        self._glimpses.pop(worker, None)
+        if glimpse is None:
             return
-        loss = f"{losses.float().nanmedian().item():.3g}"
-        alone = f"train_loss {loss}, lr {records[0].rows[-1]['lr']:.3g}"
-        self._show(now, self.done_steps + step * len(records), f"median loss {loss}" if self.num_trials > 1 else alone)
+        self._glimpses[worker] = glimpse
+        now = time.perf_counter()
+        if now - self._shown >= self.pause:
+            loss = f"{glimpse.loss:.3g}"
+            detail = f"median loss {loss}" if self.num_trials > 1 else f"train_loss {loss}, lr {glimpse.lr:.3g}"
+            self._show(now, self.done_steps + sum(each.num_steps for each in self._glimpses.values()), detail)
 
     def on_row(self, record: Record, row: Row) -> None:
         """Rows are shown in the tables."""

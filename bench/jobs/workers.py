@@ -19,7 +19,7 @@ def run_packs(packs: Sequence[Pack], plan: Plan, workers: int, display: Display,
     if isinstance(plan.session.workers, str):
         results = run_on_cluster(packs, plan.session, plan.session.workers, stop)
     elif workers > 1:
-        results = run_in_processes(packs, plan.session, workers, stop)
+        results = run_in_processes(packs, plan.session, workers, display, stop)
     else:
         results = _run_here(packs, plan, display, stop)
     for runs in results:
@@ -37,5 +37,6 @@ def _run_here(packs: Sequence[Pack], plan: Plan, display: Display, stop: StopSig
         config = pack.trials[0].config
         with use_threads(pack.num_threads):
             runs, rest = runner.run(pack, plan.tasks.get(config.task, config.device))
+        display.glimpsed(0, None)
         left.extend([rest] if rest else [])
         yield runs

@@ -12,6 +12,7 @@ from bench.jobs.plan import Plan
 from bench.jobs.processes import gpu_of
 from bench.jobs.threads import threads_for, use_threads
 from bench.training.ensemble import Ensemble
+from bench.training.learner import PlainLearner
 
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
@@ -65,13 +66,12 @@ def test_a_short_sweep_starts_no_workers(
 def test_packs_whose_evaluations_cost_more_than_they_save_are_not_made(
     plan: MakePlan, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate = Ensemble.evaluate
+    def pause(self: Ensemble, split: str, **options: Any) -> None:
+        time.sleep(0.2)
 
-    def slowly(self: Ensemble, split: str, **options: Any) -> Any:
-        time.sleep(0.1)
-        return evaluate(self, split, **options)
-
-    monkeypatch.setattr(Ensemble, "evaluate", slowly)
+    monkeypatch.setattr(Ensemble, "evaluate", pause)
+    monkeypatch.setattr(PlainLearner, "evaluate", lambda *_, **options: None)
+    monkeypatch.setattr("bench.jobs.calibration.time_steps", lambda _, num_steps, device: [0.01] * num_steps)
     often, seldom = ([*small("mlp"), *SEEDS, f"task.eval_every={every}"] for every in (1, 100))
     assert {len(pack.trials) for pack in plan(*often).packing.packs} == {1}
     assert {len(pack.trials) for pack in plan(*seldom).packing.packs} == {14}

@@ -90,3 +90,18 @@ def test_progress_says_whose_loss_it_shows_within_70_columns(
     (line,) = capsys.readouterr().err.splitlines()
     assert detail in line
     assert len(line) <= 70
+
+
+def test_progress_counts_what_all_workers_have_in_training(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    display = progress.Display({str(number): 100 for number in range(4)})
+    display.glimpsed(0, progress.Glimpse(num_steps=50, loss=1.0, lr=0.1))
+    display.glimpsed(1, progress.Glimpse(num_steps=60, loss=0.5, lr=0.1))
+    assert display.shown_steps == 110
+    display.glimpsed(0, progress.Glimpse(num_steps=120, loss=0.7, lr=0.1))
+    assert display.shown_steps == 180
+    display.glimpsed(1, None)
+    assert display.shown_steps == 180
+    assert "median loss 0.7" in capsys.readouterr().err.splitlines()[-1]
