@@ -9,6 +9,7 @@ An optimizer may be anyone's: its state and its groups are read by PyTorch's nam
 layout is left out.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -66,16 +67,23 @@ def find_second_moment(exp_avg_sq: Any, hyperparameters: Mapping[str, Any], num_
     steps = num_steps.item() if isinstance(num_steps, Tensor) and num_steps.numel() == 1 else num_steps
     if not isinstance(exp_avg_sq, Tensor) or not exp_avg_sq.is_floating_point():
         return None
-    if isinstance(steps, bool) or not isinstance(steps, int | float) or steps < 1:
+    if isinstance(steps, bool) or not isinstance(steps, int | float) or not 1 <= steps < math.inf:
         return None
     for prefix in ("adam_", ""):  # Muon's kind names those of the Adam that it has built in so
         betas, eps = hyperparameters.get(f"{prefix}betas"), hyperparameters.get(f"{prefix}eps")
         beta2 = betas[1] if isinstance(betas, tuple | list) and len(betas) > 1 else None
-        if isinstance(beta2, float | Tensor) and isinstance(eps, float | Tensor):
-            numbers = (torch.as_tensor(n, dtype=torch.float64, device=exp_avg_sq.device) for n in (beta2, eps))
-            beta2, eps = (number.expand(len(exp_avg_sq)) for number in numbers)
-            return SecondMoment(exp_avg_sq, beta2, eps, int(steps))
+        numbers = [_per_trial(number, exp_avg_sq) for number in (beta2, eps)]
+        if numbers[0] is not None and numbers[1] is not None:
+            return SecondMoment(exp_avg_sq, numbers[0], numbers[1], int(steps))
     return None
+
+
+def _per_trial(number: Any, exp_avg_sq: Tensor) -> Tensor | None:
+    """A finite number, or a tensor of one for all or for each trial, as `[K]`; None for anything else."""
+    is_number = isinstance(number, float) and math.isfinite(number)
+    if not is_number and not (isinstance(number, Tensor) and number.numel() in (1, len(exp_avg_sq))):
+        return None
+    return torch.as_tensor(number, dtype=torch.float64, device=exp_avg_sq.device).flatten().expand(len(exp_avg_sq))
 
 
 def diagnose(probes: Iterable[Probe]) -> dict[str, Tensor]:

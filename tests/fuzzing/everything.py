@@ -1,5 +1,6 @@
 """All properties by name."""
 
-from tests.fuzzing import configurations, data_files, run_folders
+from tests.fuzzing import configurations, data_files, identities, run_folders, trainings
 
-PROPERTIES = configurations.PROPERTIES | run_folders.PROPERTIES | data_files.PROPERTIES
+ROOMS = (configurations, run_folders, data_files, identities, trainings)
+PROPERTIES = {name: prop for room in ROOMS for name, prop in room.PROPERTIES.items()}
