@@ -14,7 +14,6 @@ from bench.runs.objective import weights_of
 from bench.runs.schema import Run, Summary
 
 MAX_KEYS = 96
-FRESH_SWEEP = "fresh_seeds"
 DESCRIPTIVE_KEYS = {"name", "_target_", "labels", "needs_closure"} | DOCUMENTATION
 BUDGET_KEYS = {"name", "_target_", "steps", "batch_size", "eval_every", "target", "loss_scale"} | DOCUMENTATION
 
@@ -88,9 +87,8 @@ def _identity(run: Run) -> dict[str, Any]:
         "status": run.status,
         "seed": run.seed,
         **{kind: clean_text(mapping(run.config.get(kind)).get("name")) for kind in ("task", "optimizer")},
-        "sweep": (name := clean_text(run.sweep.name if run.sweep else "")),
-        # Runs of before there were stages tell by their sweep's name that their seeds are fresh.
-        "stage": "fresh" if name == FRESH_SWEEP else run.stage,
+        "sweep": clean_text(run.sweep.name if run.sweep else ""),
+        "stage": run.stage,
         "replicate": run.sweep.replicate if run.sweep else 0,
         "objective": f"{weights_of(run, run.sweep.objective if run.sweep else RAW_LOSS)}{RAW_LOSS}",
         "sweep_keys": tuple(sorted(clean_text(key) for key in list(run.sweep.cell if run.sweep else ())[:MAX_KEYS])),

@@ -16,6 +16,7 @@ from bench.errors import ConfigError
 Cell = dict[str, Any]
 Stage = Literal["tuning", "choosing", "fresh"]
 STAGES: tuple[Stage, ...] = ("tuning", "choosing", "fresh")
+FRESH_SWEEP = "fresh_seeds"  # the sweep's name of runs on fresh seeds
 RAW_LOSS, BEST = "val_loss", "best"  # objectives: of the weights in training; of whichever weights have the lowest
 STEPS = "steps_to_target"  # the objective of trials that stop at their target, and of no others
 

@@ -19,7 +19,7 @@ from bench.config.schema import (
     parse_trial,
     split_mapping,
 )
-from bench.config.sweep import BEST, RAW_LOSS, STAGES, STEPS, Cell, Stage, SweepConfig, expand, parse_sweep
+from bench.config.sweep import BEST, FRESH_SWEEP, RAW_LOSS, STAGES, STEPS, Cell, Stage, SweepConfig, expand, parse_sweep
 from bench.errors import ConfigError
 from bench.jobs.cluster import check_cluster
 from bench.jobs.packing import group_by_structure
@@ -33,8 +33,6 @@ from bench.training.averaging import labels_of
 from bench.training.components import TaskShelf, build_schedule, check_target
 from bench.training.rehearsal import rehearse
 from bench.training.routing import check_optimizer
-
-FRESH_SWEEP = "fresh_seeds"  # the sweep's name of runs on fresh seeds
 
 
 @dataclass(frozen=True)

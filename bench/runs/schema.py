@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from bench.config.plain import check_plain
 from bench.config.schema import MAX_TRIAL_VALUES, TrialConfig, parse_trial
-from bench.config.sweep import RAW_LOSS, STAGES, Stage
+from bench.config.sweep import FRESH_SWEEP, RAW_LOSS, STAGES, Stage
 from bench.config.validation import Strict, allowed, tell_faults
 from bench.errors import shorten
 from bench.runs.crossings import first_crossings
@@ -198,8 +198,13 @@ class Run(Strict):
 
     @property
     def stage(self) -> Stage:
-        """What it was trained for; a single trial looks for nothing but itself."""
-        return self.sweep.stage if self.sweep else "tuning"
+        """What it was trained for; a single trial looks for nothing but itself.
+
+        Version 0.1 had no stages: the name of a run's sweep told that its seeds are fresh.
+        """
+        if self.sweep is None:
+            return "tuning"
+        return "fresh" if self.sweep.name == FRESH_SWEEP else self.sweep.stage
 
 
 class NoRunError(ValueError):

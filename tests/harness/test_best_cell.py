@@ -10,7 +10,7 @@ from bench.analysis.load import load
 from bench.analysis.selection import choose_cells
 from bench.analysis.sensitivity import edge_flags, sweep_cells
 from bench.runs.folders import read_run
-from bench.runs.objective import edge_of, rank, rank_cells
+from bench.runs.objective import edge_of, objective_of, rank, rank_cells
 from tests.report import synthetic
 
 LOSSES = {1e-4: [1.0, 1.0, 1.9], 1e-3: [1.2, 1.2, 1.2]}
@@ -59,6 +59,20 @@ def test_report_warns_of_the_edge_that_the_best_cell_sits_on(tmp_path: Path) -> 
     assert edge_of(1e-4, 1e-4, 1e-2) == "lower"
     assert edge_of(1e-2, 1e-4, 1e-2) == "higher"
     assert edge_of(0.0, 0.0, 1.0) is None
+
+
+def test_fresh_seeds_of_version_0_1_are_those_of_the_objective(tmp_path: Path) -> None:
+    folders = write_cells(tmp_path, {1e-3: [0.5, 0.5]})
+    for seed, loss in ((100, 1.0), (101, 2.0)):
+        folder = synthetic.write_run(tmp_path, seed=seed, sweep="fresh_seeds", final=loss)
+        run = json.loads((folder / "run.json").read_text())
+        run["summary"]["final_val_loss"] = loss
+        del run["sweep"]["stage"], run["sweep"]["replicate"]
+        (folder / "run.json").write_text(json.dumps(run))
+        folders.append(folder)
+    runs = [read_run(folder) for folder in folders]
+    assert [run.stage for run in runs] == ["tuning", "tuning", "fresh", "fresh"]
+    assert objective_of(runs) == 1.5
 
 
 def test_equal_cells_keep_their_order() -> None:
