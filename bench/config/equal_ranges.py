@@ -9,10 +9,11 @@ from typing import Any
 from bench.config.targets import locate
 from bench.errors import ConfigError
 
+Space = dict[str, dict[str, float | str]]  # by hyperparameter its range, as a yaml writes it
 DECADES = {"lr": 3.0, "eps": 8.0}  # around the optimizer's own default
-WEIGHT_DECAY = {"low": 1e-3, "high": 1.0, "scale": "log"}
-FIRST_MOMENT = {"low": 0.8, "high": 0.99, "scale": "linear"}
-SECOND_MOMENT = {"low": 0.9, "high": 0.999, "scale": "linear"}
+WEIGHT_DECAY: dict[str, float | str] = {"low": 1e-3, "high": 1.0, "scale": "log"}
+FIRST_MOMENT: dict[str, float | str] = {"low": 0.8, "high": 0.99, "scale": "linear"}
+SECOND_MOMENT: dict[str, float | str] = {"low": 0.9, "high": 0.999, "scale": "linear"}
 
 
 def section_of_class(path: str) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def section_of_class(path: str) -> dict[str, Any]:
     return {**section, "search_space": search_space_of(section)}
 
 
-def search_space_of(section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def search_space_of(section: Mapping[str, Any]) -> Space:
     """Equally wide ranges for those hyperparameters of an optimizer's section that are commonly tuned."""
     spaces = [_RANGES[name](value) for name, value in section.items() if name in _RANGES]
     return {key: mapping for space in spaces for key, mapping in space.items()}
@@ -45,14 +46,14 @@ def width_of(mapping: Mapping[str, Any]) -> float:
     return math.log10(high / low) if mapping.get("scale") == "log" else high - low
 
 
-def _around(name: str, value: Any) -> dict[str, dict[str, Any]]:
+def _around(name: str, value: Any) -> Space:
     if not _is_number(value) or value <= 0:
         return {}
     reach = 10 ** (DECADES[name] / 2)
     return {name: {"low": float(f"{value / reach:.3g}"), "high": float(f"{value * reach:.3g}"), "scale": "log"}}
 
 
-def _betas(value: Any) -> dict[str, dict[str, Any]]:
+def _betas(value: Any) -> Space:
     if not isinstance(value, list | tuple) or len(value) < 2:
         return {}
     return {"betas.0": FIRST_MOMENT, "betas.1": SECOND_MOMENT}
@@ -62,7 +63,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-_RANGES: Mapping[str, Callable[[Any], dict[str, dict[str, Any]]]] = {
+_RANGES: Mapping[str, Callable[[Any], Space]] = {
     "lr": partial(_around, "lr"),
     "weight_decay": lambda value: {"weight_decay": WEIGHT_DECAY},
     "betas": _betas,

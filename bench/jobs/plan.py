@@ -143,7 +143,7 @@ def _expand(plan: Plan) -> Iterator[tuple[int, Cell]]:
             yield replicate, cell
 
 
-def open_edges(plan: Plan, runs: Sequence[Run]) -> dict[str, Any]:
+def open_edges(plan: Plan, runs: Sequence[Run]) -> Cell:
     """By key on whose edge the best cell sits the value that would lie beyond it, where that is legal."""
     objective, best = rank_cells(runs, plan.sweep.objective)[0]
     if not math.isfinite(objective):

@@ -1,6 +1,6 @@
 """From a command line to a question: which optimizer against which, on which tasks, for how long."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,7 @@ def compose_arm(question: Question, arm: Arm, task: str, num_searches: int) -> d
     return mapping
 
 
-def describe_unequal_ranges(candidate: dict[str, Any], baseline: dict[str, Any]) -> Iterator[str]:
+def describe_unequal_ranges(candidate: Mapping[str, Any], baseline: Mapping[str, Any]) -> Iterator[str]:
     """A sentence for each hyperparameter of both arms whose ranges are not equally wide."""
     mine, other = (mapping["optimizer"]["search_space"] for mapping in (candidate, baseline))
     for key in mine:
