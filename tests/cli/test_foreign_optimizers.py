@@ -29,7 +29,9 @@ def without_compilation() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if "heavyball" in name else ()) for name in FOREIGN]
+)
 def test_foreign_optimizer_halves_the_loss_of_mlp_in_100_steps(name: str, tmp_path: Path) -> None:
     library = CONFIGS[name]["_target_"].partition(".")[0]
     if find_spec(library) is None:

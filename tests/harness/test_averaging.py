@@ -61,7 +61,7 @@ def test_latest_snapshots_are_meant_over_their_window() -> None:
 def test_a_training_does_not_notice_its_averages(
     plan: MakePlan, small: Small, average: list[str], positions: list[int]
 ) -> None:
-    overrides = [*small("mlp"), "optimizer=adamuon", *SEEDS]
+    overrides = [*small("mlp"), "task.steps=40", "task.eval_every=20", "optimizer=adamuon", *SEEDS]
     plain, averaged = train_all(plan(*overrides), positions), train_all(plan(*overrides, *average), positions)
     assert [losses(record) for record in averaged] == [losses(record) for record in plain]
     assert averaged[0].state_bytes > plain[0].state_bytes
