@@ -1,6 +1,7 @@
 """What one optimizer step costs, ours against those of torch, pytorch_optimizer and heavyball.
 
-    python scripts/step_cost.py [--repeats 60] [--threads N] [--device cpu] [--out results/reference/step_cost]
+    python scripts/step_cost.py [--repeats 60] [--threads N] [--device cpu] [--algorithm NAME]
+        [--out results/reference/step_cost]
 
 Every repeat takes one timed step of every optimizer in a random order, so that all see the same machine. The median
 counts; that of the process's own CPU time tells how much other work on the machine has added to it. Between two steps
@@ -12,8 +13,10 @@ gradients on the way.
 import argparse
 import csv
 import importlib.metadata
+import os
 import platform
 import random
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +30,16 @@ from torch import nn
 
 from optimizers.adam import AdamW
 from optimizers.adaptive_muon import AdaptiveMuon
+from optimizers.ademamix import AdEMAMix, SimplifiedAdEMAMix
+from optimizers.adopt import ADOPT
+from optimizers.laprop import LaProp
+from optimizers.lion import Lion
+from optimizers.madam import MAdam
 from optimizers.muon import Muon
+from optimizers.qhadamw import QHAdamW
+from optimizers.rule_optimizer import RuleOptimizer
+from optimizers.schedule_free_adamw import ScheduleFreeAdamW
+from optimizers.signum import Signum
 from tasks.gpt_nano import GPT
 
 Params = list[nn.Parameter]
@@ -36,9 +48,23 @@ Shape = tuple[int, ...]
 Step = Callable[[], tuple[float, float]]
 NUM_WARMUP = 5
 GPT2_BLOCKS = 2
+COMPILED, FUSED = "compiled rules", "torch fused AdamW"
+ELEMENTWISE: tuple[type[RuleOptimizer], ...] = (
+    AdamW,
+    MAdam,
+    LaProp,
+    Lion,
+    Signum,
+    QHAdamW,
+    ADOPT,
+    AdEMAMix,
+    SimplifiedAdEMAMix,
+    ScheduleFreeAdamW,
+)
 FLOOR = """\
-Torch's fused AdamW is one C++ kernel written for this rule, which reads and writes every tensor once. The other forms,
-ours among them, are the ten or so element-wise kernels of the formula; ours runs them on pieces that fit the cache."""
+Torch's fused AdamW is one C++ kernel written for this rule, which reads and writes every tensor once. So are compiled
+rules, each called from Python once for every tensor. The other forms, ours uncompiled among them, are the ten or so
+element-wise kernels of the formula; ours runs them on pieces that fit the cache."""
 GPT2_BLOCK: list[Shape] = [
     (2304, 768),
     (2304,),
@@ -83,12 +109,22 @@ def candidates() -> Iterator[tuple[str, str, Build]]:
     yield "AdamW", "torch for-loop", partial(torch.optim.AdamW, foreach=False)
     yield "AdamW", "torch foreach", partial(torch.optim.AdamW, foreach=True)
     yield "AdamW", "torch fused", partial(torch.optim.AdamW, fused=True)
+    yield COMPILED, "ours", AdamW  # uncompiled
+    yield COMPILED, FUSED, partial(torch.optim.AdamW, fused=True)
+    for rule in ELEMENTWISE:
+        yield COMPILED, rule.__name__, partial(_compiled, rule)
     muon: dict[str, Any] = {"lr": 0.01, "momentum": 0.95, "nesterov": True}
     yield "Muon", "ours", partial(Muon, coefficient_type="simple", **muon)
     yield "Muon", "torch", partial(torch.optim.Muon, **muon)
     yield "AdaMuon", "ours", partial(AdaptiveMuon, coefficient_type="simple", **muon)
     yield from _pytorch_optimizer(muon)
     yield from _heavyball()
+
+
+def _compiled(build: Callable[..., RuleOptimizer], params: Params) -> RuleOptimizer:
+    optimizer = build(params)
+    optimizer.compile_rules()
+    return optimizer
 
 
 def _pytorch_optimizer(muon: dict[str, Any]) -> Iterator[tuple[str, str, Build]]:
@@ -159,11 +195,11 @@ def measure(
 def run(args: argparse.Namespace) -> list[Row]:
     """One row per model, algorithm and optimizer."""
     rows: list[Row] = []
-    everything = list(candidates())
+    everything = [own for own in candidates() if args.algorithm in (None, own[0])]
     for model, (all_shapes, matrices) in models().items():
         for algorithm in dict.fromkeys(algorithm for algorithm, _, _ in everything):
             builds = {name: build for own, name, build in everything if own == algorithm}
-            results = measure(builds, all_shapes if algorithm == "AdamW" else matrices, args)
+            results = measure(builds, all_shapes if algorithm in ("AdamW", COMPILED) else matrices, args)
             our_ms, our_cpu_ms = results["ours"]
             for name, (ms, cpu_ms) in results.items():
                 row = Row(model, algorithm, name, ms, cpu_ms, ms / our_ms, cpu_ms / our_cpu_ms)
@@ -187,8 +223,16 @@ def write(rows: Sequence[Row], args: argparse.Namespace) -> None:
         f"| {row.ms:.3f} | {row.times_ours:.2f} | {row.cpu_ms:.3f} | {row.cpu_times_ours:.2f} |"
         for row in rows
     ]
-    lines += ["", FLOOR]
+    lines += ["", *_over_fused(rows), FLOOR]
     (args.out / "step_cost.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _over_fused(rows: Sequence[Row]) -> Iterator[str]:
+    """A line per model: each compiled rule's CPU time over that of torch's fused AdamW."""
+    for fused in (row for row in rows if row.optimizer == FUSED):
+        own = [row for row in rows if (row.model, row.algorithm) == (fused.model, COMPILED) and row.optimizer != "ours"]
+        ratios = ", ".join(f"{row.optimizer} {row.cpu_ms / fused.cpu_ms:.2f}" for row in own if row is not fused)
+        yield from (f"{fused.model}, CPU time of compiled rules over {FUSED}: {ratios}.", "")
 
 
 def _conditions(args: argparse.Namespace) -> list[str]:
@@ -200,10 +244,11 @@ def _conditions(args: argparse.Namespace) -> list[str]:
             continue
     device = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"CPU ({_processor()})"
     return [
-        f"Command: `python {' '.join(sys.argv)}`",
+        f"Command: `python {shlex.join(sys.argv)}`",
         "",
         f"{device}, {args.threads} threads, Python {platform.python_version()}, {', '.join(packages)}. "
-        f"Median of {args.repeats} interleaved steps.",
+        f"Median of {args.repeats} interleaved steps. "
+        f"Load average at the start: {args.load:.1f} on {os.cpu_count()} cores.",
     ]
 
 
@@ -219,8 +264,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=60)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--algorithm", choices=("AdamW", COMPILED, "Muon", "AdaMuon"), help="this one only")
     parser.add_argument("--out", type=Path, default=Path("results/reference/step_cost"))
     args = parser.parse_args()
+    args.load = os.getloadavg()[0]
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     write(run(args), args)

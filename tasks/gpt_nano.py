@@ -58,6 +58,7 @@ class GPTTask(Task):
 
     Attributes:
         tokens: int64 tokens of each split, where it is a text.
+        index_device: the CPU, where shards are read; else there is no such attribute, and indices go to the device.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class GPTTask(Task):
         if not (self.num_train and self.num_val and self.num_test):
             raise ValueError(f"task.path={path!r} has too few tokens for task.context={self.context} in a split")
         self._take = {split: part.take for split, part in windows.items()}
+        self.index_device = torch.device("cpu")
         self.fingerprint = data_fingerprint(fingerprint.encode(), context=self.context)
 
     def _stride(self, split: str) -> int:

@@ -16,11 +16,13 @@ class IndexStream:
     Args:
         task: draws the index of one batch from a generator.
         generators: one per trial, on the CPU; they run ahead of the steps.
-        device: where the indices go, without waiting for the copy.
+        device: where the indices go, without waiting for the copy; nowhere if the task's data stay on the CPU, as its
+            `index_device` says.
     """
 
     def __init__(self, task: Task, generators: Sequence[torch.Generator], device: str) -> None:
         self.task, self.generators, self.device = task, list(generators), torch.device(device)
+        self.device = getattr(task, "index_device", self.device)
         self._begin()
 
     def _begin(self) -> None:

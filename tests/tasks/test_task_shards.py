@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.training.batches import IndexStream
 from tasks.gpt_nano import GPT, GPTTask
 from tasks.shards import GPT2_VOCABULARY, Windows, load_shards
 
@@ -48,6 +49,11 @@ def test_windows_are_the_same_under_vmap(folder: Path) -> None:
     task = make_gpt(folder)
     index = torch.tensor([[0, 91], [92, 113]])
     assert torch.equal(torch.vmap(lambda row: task.batch("train", row))(index), task.batch("train", index))
+
+
+def test_indices_of_shards_stay_where_the_shards_are_read(folder: Path) -> None:
+    stream = IndexStream(make_gpt(folder), [torch.Generator()], "meta")
+    assert stream.next().device == torch.device("cpu")
 
 
 def test_shards_are_mapped_and_not_read(folder: Path) -> None:
