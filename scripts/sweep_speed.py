@@ -36,7 +36,7 @@ def measure_once(num_trials: int, num_steps: int) -> dict[str, float]:
     singles = [seconds_of([*common, f"seed={seed}"]) for seed in range(NUM_PROCESSES)]
     return {
         "packed": seconds_of([*common, *sweep]),
-        "packed, workers=auto": seconds_of([*common, *sweep, "workers=auto"]),
+        "packed, workers=1": seconds_of([*common, *sweep, "workers=1"]),
         "multirun of single trials": seconds_of(["-m", *common, f"seed=range({num_trials})"]),
         f"process per trial ({NUM_PROCESSES} measured)": statistics.mean(singles) * num_trials,
     }
