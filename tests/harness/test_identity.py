@@ -89,6 +89,12 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def before(configs: list[dict[str, Any]]) -> list[str]:
+    """Their run ids by the sources as they stand."""
+    return ids(configs)
+
+
 def rewrite(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text
@@ -106,9 +112,8 @@ def rewrite(file: Path, old: str, new: str) -> None:
     ],
 )
 def test_a_reworded_text_changes_no_run_id(
-    configs: list[dict[str, Any]], training: Path, name: str, old: str, new: str
+    configs: list[dict[str, Any]], before: list[str], training: Path, name: str, old: str, new: str
 ) -> None:
-    before = ids(configs)
     rewrite(training / name, old, new)
     assert ids(configs) == before
 
@@ -122,9 +127,8 @@ def test_a_reworded_text_changes_no_run_id(
     ],
 )
 def test_a_changed_loop_changes_all_run_ids(
-    configs: list[dict[str, Any]], training: Path, name: str, old: str, new: str
+    configs: list[dict[str, Any]], before: list[str], training: Path, name: str, old: str, new: str
 ) -> None:
-    before = ids(configs)
     rewrite(training / name, old, new)
     assert not set(ids(configs)) & set(before)
 

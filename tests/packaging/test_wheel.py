@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli.folders import GROUPS
+from tests.processes import Command
 
 ROOT = Path(__file__).parents[2]
 Bench = Callable[..., subprocess.CompletedProcess[str]]
@@ -48,12 +49,14 @@ def test_installed_package_finds_everything_inside_itself(bench: Bench, site: Pa
     assert all(Path(place).is_relative_to(site) for place in places)
 
 
-def test_installed_package_trains_and_reports_from_an_empty_folder(bench: Bench, tmp_path: Path) -> None:
+def test_installed_package_trains_and_reports_from_an_empty_folder(
+    bench: Bench, start: Callable[..., Command], site: Path, tmp_path: Path
+) -> None:
     done = bench("-m", "bench", "optimizer=adamuon", "task=quadratic", "task.steps=20", "sweep=seeds", "tracker=none")
     assert done.returncode == 0, done.stderr
     runs = [json.loads(file.read_text()) for file in tmp_path.rglob("run.json")]
     assert [run["status"] for run in runs] == ["completed"] * 5
-    report = bench("-m", "bench.report", "results")
+    report = start("bench.report", "results", first=[site]).finish()
     assert report.returncode == 0, report.stderr
     assert (tmp_path / "results" / "report" / "index.html").is_file()
 
