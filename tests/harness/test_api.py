@@ -50,6 +50,7 @@ def test_training_from_python_prints_no_tables(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_the_notebook_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

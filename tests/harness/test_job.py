@@ -39,6 +39,7 @@ def losses(results: Path) -> dict[str, list[float]]:
     return {path.parent.name: pd.read_parquet(path)["val_loss"].tolist() for path in results.rglob("metrics.parquet")}
 
 
+@pytest.mark.slow
 def test_packed_runs_are_flagged_and_their_seconds_derived_from_a_calibration(mapping: Mapping, small: Small) -> None:
     easy = ["task.target.value=2.2", "task.steps=100"]
     composed = mapping(*small("mlp"), *easy, "sweep=seeds", "pack_size=5", "optimizer.lr=0.01")

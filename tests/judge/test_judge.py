@@ -79,6 +79,7 @@ def write_planted(folder: Path) -> None:
         (folder / "conf" / "optimizer" / f"{name}.yaml").write_text(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TINY)
 def test_an_optimizer_that_is_adamw_is_never_judged_different(judge: Any, task: str) -> None:
     (answer,) = judge("optimizer=scaled", *TINY[task])["tasks"]
@@ -87,6 +88,7 @@ def test_an_optimizer_that_is_adamw_is_never_judged_different(judge: Any, task: 
     assert [look["searches"] for look in answer["looks"]] == [3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TINY)
 def test_an_optimizer_that_goes_anywhere_is_judged_worse(judge: Any, tmp_path: Path, task: str) -> None:
     verdict = judge("optimizer=random", *TINY[task])
@@ -104,6 +106,7 @@ def test_an_optimizer_that_goes_anywhere_is_judged_worse(judge: Any, tmp_path: P
     assert (answer["sd_searches"], answer["sd_seeds"]) == pytest.approx((between, within))
 
 
+@pytest.mark.slow
 def test_asking_again_trains_nothing_and_gives_the_same_files(
     judge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +118,7 @@ def test_asking_again_trains_nothing_and_gives_the_same_files(
     assert [file.read_bytes() for file in files] == first
 
 
+@pytest.mark.slow
 def test_every_further_candidate_gets_a_smaller_share_of_the_error(judge: Any) -> None:
     asked = ["optimizer=scaled", "optimizer=random", "optimizer=scaled"]
     verdicts = [judge(candidate, *TINY["quadratic"], "task.steps=2", "task.eval_every=2") for candidate in asked]
@@ -137,6 +141,7 @@ def test_a_killed_judge_comes_to_the_same_verdict_bit_for_bit(start: Callable[..
     assert (killed / "verdict.json").read_bytes() == (tmp_path / "calm" / "verdict.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_same_trials_chosen_by_another_loss_are_another_candidate(judge: Any) -> None:
     asked = ["optimizer=scaled", "average=ema", *TINY["quadratic"], "task.steps=2", "task.eval_every=2"]
     verdicts = [judge(*asked, f"sweep.objective={objective}") for objective in ("val_loss", "ema_val_loss", "val_loss")]

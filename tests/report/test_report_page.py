@@ -60,6 +60,7 @@ def test_fresh_seeds_that_were_tuned_on_are_left_out(tmp_path: Path) -> None:
 HOSTILE = "<script>alert(1)</script>"
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
     names = (
         HOSTILE,
@@ -123,6 +124,7 @@ def test_two_schema_versions_and_a_half_written_run_are_named(tmp_path: Path) ->
     assert "run.json is missing" in page
 
 
+@pytest.mark.slow
 def test_a_new_report_removes_pictures_of_the_old_one_and_nothing_else(tmp_path: Path) -> None:
     synthetic.write_run(tmp_path / "in")
     out = tmp_path / "out"
@@ -138,6 +140,7 @@ def test_a_new_report_removes_pictures_of_the_old_one_and_nothing_else(tmp_path:
     assert (out / "plots" / "old.png").exists()
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_report(tmp_path: Path) -> None:
     for seed in range(3):
         for optimizer in ("adamw", "lion"):

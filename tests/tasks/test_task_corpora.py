@@ -216,6 +216,7 @@ def test_bigram_loss_equals_a_count_by_hand(tmp_path: Path) -> None:
     assert bigram_loss(task) == pytest.approx(expected / len(pairs), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_short_training_beats_the_bigram_model() -> None:
     task = make_gpt(num_layers=3, num_heads=4, width=64, context=64, batch_size=16)
     model = task.build_model(torch.Generator().manual_seed(0))
