@@ -176,7 +176,7 @@ def _observe(task: Any, configs: list[TrialConfig], observer: Observer) -> dict[
     def build(records: Sequence[Record]) -> TrainingLoop:
         trials = [record.trial for record in records]
         learner: Learner = Ensemble(task, trials) if len(trials) > 1 else PlainLearner(task, trials[0])
-        return TrainingLoop(learner, records, lambda step: 1.0, [], StopSignal(), None)
+        return TrainingLoop(learner, records, lambda step: 1.0, [], StopSignal(), None, keep_weights=False)
 
     records = [Record(config) for config in configs]
     loop = build(records)
