@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -24,8 +25,9 @@ CONFIGS = {
 }
 OURS = [name for name, config in CONFIGS.items() if str(config["_target_"]).startswith("optimizers.")]
 LAYOUTS = ["adamw", "adamuon", "soap", "prodigy", "scion"]  # flat, stacked, single, the whole model, three routes
-CASES = [(name, "mlp") for name in OURS]
-CASES += [(name, task) for name in LAYOUTS for task in ("quadratic", "rosenbrock", "gpt_nano")]
+CASES: list[Any] = [(name, "mlp") for name in OURS]
+CASES += [(name, task) for name in LAYOUTS for task in ("quadratic", "rosenbrock")]
+CASES += [pytest.param(name, "gpt_nano", marks=pytest.mark.slow) for name in LAYOUTS]
 MODEST = {  # at their default lr rounding grows: signs flip
     "deepmd_adamuon": ["optimizer.lr=0.001"],
     "prodigy": ["optimizer.lr=0.1"],
