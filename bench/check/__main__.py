@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -20,7 +21,7 @@ from bench.errors import tell_error
 from bench.training.components import load_task
 from bench.training.learner import build_model, trainable
 from bench.training.proof import NotPackableError, prove_model
-from bench.training.routing import check_optimizer, find_optimizer_class
+from bench.training.routing import check_optimizer, find_optimizer_class, wrap
 
 USAGE = """\
 usage: python -m bench.check optimizer=NAME [optimizer.KEY=VALUE ...] [task=NAME ...] [--config-dir DIR]
@@ -41,10 +42,14 @@ def compose_optimizer(overrides: Sequence[str], folders: Sequence[Path]) -> Opti
 def make_subject(config: OptimizerConfig, shapes: Mapping[str, torch.Size] | None = None) -> Subject:
     """The factory of a configured optimizer. Raises ConfigError for what its class refuses."""
     check_optimizer(config)
-    optimizer_class = find_optimizer_class(config)
-    return Subject(
-        lambda params: optimizer_class(params, **config.hyperparameters), config.needs_closure, config, shapes or {}
-    )
+    inner = config.base or config
+    optimizer_class = find_optimizer_class(inner)
+
+    def build(params: Any) -> torch.optim.Optimizer:
+        optimizer = optimizer_class(params, **inner.hyperparameters)
+        return optimizer if config.base is None else wrap(config, [optimizer])
+
+    return Subject(build, config.needs_closure, config, shapes or {})
 
 
 def examine_task(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[dict[str, torch.Size], Finding]:

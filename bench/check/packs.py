@@ -25,6 +25,8 @@ def check_packs(subject: Subject) -> str:
     config = subject.config
     if config is None or config.needs_closure:
         raise NotApplicable("a closure is for one model" if config else "has no configuration")
+    if config.base is not None:
+        raise NotApplicable("trains one by one: it is put around another optimizer")
     lr = float(config.hyperparameters.get("lr", 1e-3))
     parts = config.model_dump(by_alias=True, include={"name", "class_path"}) | dict(config.hyperparameters)
     configs = [type(config).model_validate({**parts, "lr": factor * lr}) for factor in LRS]

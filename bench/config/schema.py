@@ -5,7 +5,7 @@ stand beside it, and the JSON schemas for editors are made from it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -82,6 +82,8 @@ class OptimizerConfig(OpenSection):
     Attributes:
         labels: the parameter labels that it takes; all others go to `rest`. Empty: it takes every parameter.
         rest: the optimizer of all other parameters; it has no name of its own.
+        base: the optimizer that this one is put around, for wrappers (see `optimizers.wrapper`). Its `lr` stands at the
+            wrapper, where sweeps and searches find that of every optimizer.
         groups: factors by the names of parameters, whichever optimizer takes them; the first match wins.
         modifiers: what is put around its rule, see `optimizers.modifiers`.
         path: its dotted place in the configuration.
@@ -90,6 +92,7 @@ class OptimizerConfig(OpenSection):
     name: Name = ""
     labels: Annotated[tuple[Label, ...], Field(strict=False), allowed("a list of matrix, embedding, head, vector")] = ()
     rest: "OptimizerConfig | None" = None
+    base: "OptimizerConfig | None" = None
     groups: Annotated[tuple[GroupConfig, ...], Field(strict=False)] = ()
     modifiers: Annotated[tuple[str, ...], Field(strict=False), allowed("a list of names")] = ()
     needs_closure: bool = False
@@ -98,20 +101,42 @@ class OptimizerConfig(OpenSection):
     eps_convention: Annotated[str, Documentation] = ""
     search_space: Annotated[dict[str, Range] | None, Field(max_length=MAX_RANGES), Documentation] = None
     _path: str = PrivateAttr("optimizer")
+    _lr: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
-    def _check_rest(self) -> Self:
+    def _check_inner(self) -> Self:
         if bool(self.labels) != bool(self.rest):
             raise PydanticCustomError("allowed", "labels and rest belong together: give both or neither")
-        if self.rest is not None and self.rest.groups:
-            raise PydanticCustomError("allowed", "rest takes no groups: those of the optimizer hold for all")
+        if any(inner.groups for inner in (self.rest, self.base) if inner is not None):
+            raise PydanticCustomError("allowed", "rest and base take no groups: those of the optimizer hold for all")
+        if self.base is not None:
+            self._check_base(self.base)
         self._place("optimizer")
         return self
 
+    def _check_base(self, base: "OptimizerConfig") -> None:
+        if self.labels or self.modifiers:
+            raise PydanticCustomError("allowed", "labels, rest and modifiers belong into base")
+        if "lr" in base.options:
+            raise PydanticCustomError("allowed", "the lr of base stands at the optimizer itself")
+        if any(part.base is not None or part.needs_closure for part in base.parts):
+            raise PydanticCustomError("allowed", "base steps without a closure, and has no base of its own")
+
     def _place(self, path: str) -> None:
         self._path = path
-        if self.rest is not None:
-            self.rest._place(f"{path}.rest")
+        for name, inner in (("rest", self.rest), ("base", self.base)):
+            if inner is not None:
+                inner._place(f"{path}.{name}")
+        if self.base is not None:
+            self.base._lr = {name: value for name, value in self.options.items() if name == "lr"}
+
+    @property
+    def parts(self) -> Iterator["OptimizerConfig"]:
+        """Itself and all optimizers inside of it."""
+        yield self
+        for inner in (self.base, self.rest):
+            if inner is not None:
+                yield from inner.parts
 
     @property
     def path(self) -> str:
@@ -119,8 +144,8 @@ class OptimizerConfig(OpenSection):
 
     @property
     def hyperparameters(self) -> Mapping[str, Any]:
-        """What the class is called with."""
-        return self.options
+        """What the class is called with; at a wrapper, the lr is for its base."""
+        return {**self.options, **self._lr}
 
 
 class Target(Section):

@@ -55,6 +55,8 @@ class Proofs:
             return f"task.accumulate={config.task.accumulate} trains in parts, to save memory"
         if config.optimizer.needs_closure:
             return f"{config.optimizer.name or name} steps through a closure"
+        if config.optimizer.base is not None:
+            return f"{config.optimizer.name or name} is put around another optimizer"
         checks = {
             f"task={config.task.name}": not is_shipped(locate(config.task.class_path, "task._target_")),
             name: not all(map(is_shipped, classes)),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.meaning import by_value
-from bench.config.schema import DOCUMENTATION, OptimizerConfig, TrialConfig
+from bench.config.schema import DOCUMENTATION, TrialConfig
 from bench.config.targets import locate
 from bench.runs.schema import SCHEMA_VERSION, Fingerprint
 from bench.runs.sources import digest_file, find_sources
@@ -63,11 +63,8 @@ def code_fingerprint(trial: TrialConfig) -> str:
     schedule with what they import of their own package. Comments, docstrings, layout and the texts of errors and logs
     are no part of it.
     """
-    optimizer: OptimizerConfig | None = trial.optimizer
-    paths = [trial.task.class_path, trial.schedule.class_path]
-    while optimizer is not None:
-        paths.append(optimizer.class_path)
-        optimizer = optimizer.rest
+    optimizers = [part.class_path for part in trial.optimizer.parts]
+    paths = [trial.task.class_path, trial.schedule.class_path, *optimizers]
     return _digest_sources(TRAINING, tuple(dict.fromkeys(paths)))
 
 

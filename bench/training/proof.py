@@ -248,6 +248,5 @@ def is_shipped(owner: type) -> bool:
 
 
 def optimizer_classes(config: OptimizerConfig) -> list[type]:
-    """The class of an optimizer, and those of its `rest`."""
-    rest = [] if config.rest is None else optimizer_classes(config.rest)
-    return [locate(config.class_path, f"{config.path}._target_"), *rest]
+    """The class of an optimizer, and those of all optimizers inside of it."""
+    return [locate(part.class_path, f"{part.path}._target_") for part in config.parts]

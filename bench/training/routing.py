@@ -42,12 +42,12 @@ class RoutedOptimizer:
     """
 
     def __init__(self, config: OptimizerConfig, params: Mapping[str, nn.Parameter], labels: Mapping[str, str]) -> None:
-        self.needs_closure = config.needs_closure or (config.rest is not None and config.rest.needs_closure)
+        self.needs_closure = any(part.needs_closure for part in config.parts)
         self._matrices: list[tuple[nn.Parameter, nn.Parameter]] = []
         self.routes: list[Route] = []
         check_groups(config.groups, params)
         left = dict(params)
-        current: OptimizerConfig | None = config
+        current: OptimizerConfig | None = config.base or config
         while current is not None and left:
             mine = {name: p for name, p in left.items() if not current.labels or labels[name] in current.labels}
             left = {name: p for name, p in left.items() if name not in mine}
@@ -55,6 +55,9 @@ class RoutedOptimizer:
                 as_matrices = {name: self._as_matrix(p) if current.labels else p for name, p in mine.items()}
                 self.routes.append(_build_route(current, as_matrices, labels, config.groups))
             current = current.rest
+        self._steppers = [route.optimizer for route in self.routes]
+        if config.base is not None:
+            self._steppers = [wrap(config, self._steppers)]
         self._base_lrs = [[float(group["lr"]) for group in route.optimizer.param_groups] for route in self.routes]
 
     def _as_matrix(self, param: nn.Parameter) -> nn.Parameter:
@@ -86,15 +89,15 @@ class RoutedOptimizer:
             return loss
 
         self._pull()
-        for route in self.routes:
-            route.optimizer.step(reevaluate) if self.needs_closure else route.optimizer.step()
+        for stepper in self._steppers:
+            stepper.step(reevaluate) if self.needs_closure else stepper.step()
         self._push()
 
     def set_mode(self, mode: str) -> None:
         """Tell optimizers that keep two sets of weights (schedule-free) whether they `train` or `eval`."""
         self._pull()
-        for route in self.routes:
-            switch = getattr(route.optimizer, mode, None)
+        for stepper in self._steppers:
+            switch = getattr(stepper, mode, None)
             if callable(switch):
                 switch()
         self._push()
@@ -132,25 +135,28 @@ class RoutedOptimizer:
 
     def state(self) -> list[dict[str, Any]]:
         """The `state_dict` of every optimizer."""
-        return [route.optimizer.state_dict() for route in self.routes]
+        return [stepper.state_dict() for stepper in self._steppers]
 
     def restore(self, states: Sequence[dict[str, Any]]) -> None:
-        for route, state in zip(self.routes, states, strict=True):
-            route.optimizer.load_state_dict(state)
+        for stepper, state in zip(self._steppers, states, strict=True):
+            stepper.load_state_dict(state)
 
     def state_bytes(self) -> int:
         """Bytes of all state tensors."""
-        leaves, _ = tree_flatten([dict(route.optimizer.state) for route in self.routes])
+        optimizers = {id(one): one for one in (*self._steppers, *(route.optimizer for route in self.routes))}
+        leaves, _ = tree_flatten([dict(one.state) for one in optimizers.values()])
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def check_optimizer(config: OptimizerConfig) -> None:
     """Build the optimizer on a throw-away matrix, so that what it refuses is told before any training."""
-    param = nn.Parameter(torch.zeros(2, 2))
-    _build_route(config, {"param": param}, {"param": "matrix"})
-    if config.rest is not None:
-        check_optimizer(config.rest)
+    params, labels = {"param": nn.Parameter(torch.zeros(2, 2))}, {"param": "matrix"}
+    for part in config.parts:
+        if part.base is None:
+            _build_route(part, params, labels)
+        else:
+            wrap(part, [_build_route(part.base, params, labels).optimizer])
 
 
 def find_optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]:
@@ -158,12 +164,32 @@ def find_optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]
     optimizer_class = locate(config.class_path, f"{config.path}._target_")
     if not (inspect.isclass(optimizer_class) and issubclass(optimizer_class, torch.optim.Optimizer)):
         raise ConfigError(f"{config.path}._target_", config.class_path, "expected a subclass of torch.optim.Optimizer")
-    bind_options(optimizer_class, config.hyperparameters, config.path)
+    if config.base is None and next(iter(inspect.signature(optimizer_class).parameters)) == "base":
+        text = f"{optimizer_class.__name__} goes around another optimizer, whose configuration stands here"
+        raise ConfigError(f"{config.path}.base", None, text)
+    bind_options(optimizer_class, _options_of(config), config.path)
     closure = inspect.signature(optimizer_class.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty and not config.needs_closure:
         text = f"{optimizer_class.__name__} steps through a closure: set {config.path}.needs_closure=true"
         raise ConfigError(f"{config.path}._target_", config.class_path, text)
     return _modify(optimizer_class, config) if config.modifiers else optimizer_class
+
+
+def _options_of(config: OptimizerConfig) -> dict[str, Any]:
+    """What its class is called with: a wrapper has no lr of its own."""
+    return {name: value for name, value in config.hyperparameters.items() if config.base is None or name != "lr"}
+
+
+def wrap(config: OptimizerConfig, bases: Sequence[torch.optim.Optimizer]) -> torch.optim.Optimizer:
+    """The wrapper that a configuration names around optimizers. Raises ConfigError."""
+    wrapper_class: Any = find_optimizer_class(config)
+    try:
+        wrapper: torch.optim.Optimizer = wrapper_class(bases[0] if len(bases) == 1 else bases, **_options_of(config))
+    except OptionError as error:
+        raise ConfigError(f"{config.path}.{error.name}", error.value, error.allowed) from error
+    except Exception as error:  # foreign code: whatever it raises is told in one line
+        raise _refusal(config, wrapper_class, str(error)) from error
+    return wrapper
 
 
 def _modify(optimizer_class: type[torch.optim.Optimizer], config: OptimizerConfig) -> type[torch.optim.Optimizer]:

@@ -30,7 +30,8 @@ CONFIGS = {
     for path in sorted((find_conf_dir() / "optimizer").glob("*.yaml"))
     if path.stem != "custom"
 }
-OURS = [name for name, config in CONFIGS.items() if str(config["_target_"]).startswith("optimizers.")]
+RULES = {name: config for name, config in CONFIGS.items() if "base" not in config}  # wrappers train one by one
+OURS = [name for name, config in RULES.items() if str(config["_target_"]).startswith("optimizers.")]
 # HeavyBall's compile for most of a minute each, and its PSGD keeps a random generator outside of its state_dict
 QUICK = [name for name in CONFIGS if not name.startswith("heavyball")]
 SEEDS = ["sweep=seeds", "sweep.axes.seed=[0,1,2]"]

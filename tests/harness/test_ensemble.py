@@ -23,7 +23,8 @@ CONFIGS = {
     for path in sorted((find_conf_dir() / "optimizer").glob("*.yaml"))
     if path.stem != "custom"
 }
-OURS = [name for name, config in CONFIGS.items() if str(config["_target_"]).startswith("optimizers.")]
+RULES = {name: config for name, config in CONFIGS.items() if "base" not in config}  # wrappers train one by one
+OURS = [name for name, config in RULES.items() if str(config["_target_"]).startswith("optimizers.")]
 LAYOUTS = ["adamw", "adamuon", "soap", "prodigy", "scion"]  # flat, stacked, single, the whole model, three routes
 CASES: list[Any] = [(name, "mlp") for name in OURS]
 CASES += [(name, task) for name in LAYOUTS for task in ("quadratic", "rosenbrock")]

@@ -128,5 +128,5 @@ def test_a_factor_on_what_an_optimizer_lacks_and_groups_of_the_rest_are_refused(
     rprop = ["optimizer=custom", "optimizer._target_=torch.optim.Rprop"]
     with pytest.raises(ConfigError, match=r"groups\.0\.weight_decay=0\.5: Rprop has no weight_decay to multiply"):
         make_plan(mapping(*small("mlp"), *rprop, GROUPS))
-    with pytest.raises(ConfigError, match="rest takes no groups"):
+    with pytest.raises(ConfigError, match="rest and base take no groups"):
         make_plan(mapping(*small("mlp"), "optimizer=muon", "+optimizer.rest.groups=[{match: '*', lr: 2}]"))

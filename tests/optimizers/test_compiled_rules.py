@@ -16,7 +16,8 @@ from optimizers.rule import Rule, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
 CONF = Path(__file__).parents[2] / "conf" / "optimizer"
-OURS = sorted(path.stem for path in CONF.glob("*.yaml") if "\n_target_: optimizers." in path.read_text())
+TEXTS = {path.stem: path.read_text() for path in CONF.glob("*.yaml")}
+OURS = sorted(name for name, text in TEXTS.items() if "\n_target_: optimizers." in text and "\nbase:" not in text)
 SHAPES = ((5, 3), (7,), (2, 2, 4))
 NUM_STEPS = 6
 

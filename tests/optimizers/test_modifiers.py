@@ -108,7 +108,7 @@ SHAPES_IN_PACKS = {"a": (4, 3), "b": (3, 5), "c": (4, 3), "d": (6,), "e": (), "f
 OURS = [
     path.stem
     for path in sorted((find_conf_dir() / "optimizer").glob("*.yaml"))
-    if "\n_target_: optimizers." in path.read_text()
+    if "\n_target_: optimizers." in path.read_text() and "\nbase:" not in path.read_text()
 ]
 
 

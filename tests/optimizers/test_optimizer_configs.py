@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 FOLDER = Path(__file__).parents[2] / "conf" / "optimizer"
 FILES = sorted(file for file in FOLDER.glob("*.yaml") if file.stem != "custom")
 HARNESS_KEYS = {"name", "_target_", "paper", "eps_convention", "search_space", "labels", "rest", "divergence_hint"}
-HARNESS_KEYS |= {"needs_closure", "modifiers"}
+HARNESS_KEYS |= {"needs_closure", "modifiers", "base"}
 WIDTHS = {"lr": 3, "rest.lr": 3, "weight_decay": 3, "eps": 8}  # decades
 FIRST_MOMENT = (0.8, 0.99)
 SECOND_MOMENT = (0.9, 0.999)
@@ -66,7 +66,7 @@ def test_hyperparameters_are_arguments_of_the_class_and_of_ours_none_is_left_out
     pytest.importorskip(config["_target_"].split(".")[0])
     optimizer_class = get_class(config["_target_"])
     known = set(list(inspect.signature(optimizer_class).parameters)[1:])
-    given = set(config) - HARNESS_KEYS
+    given = set(config) - HARNESS_KEYS - ({"lr"} if "base" in config else set())  # a wrapper's lr is its base's
     assert given <= known
     if config["_target_"].startswith("optimizers."):
         assert given == known
@@ -83,6 +83,7 @@ def test_search_space_is_as_wide_as_for_every_other_and_holds_the_default(file):
             assert decades(bounds) == pytest.approx(WIDTHS[name])
         if name in ("betas.0", "momentum"):
             assert (bounds["low"], bounds["high"]) == FIRST_MOMENT
-        if name in ("betas.1", "beta2", "alpha") and bounds["scale"] == "linear":
+        is_second = name in ("betas.1", "beta2", "alpha") and "base" not in config  # Lookahead's alpha is none
+        if is_second and bounds["scale"] == "linear":
             assert (bounds["low"], bounds["high"]) == (SECOND_MOMENT[0], max(SECOND_MOMENT[1], default))
         assert default == 0.0 or bounds["low"] <= default <= bounds["high"], name

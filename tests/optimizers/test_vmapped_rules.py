@@ -36,7 +36,7 @@ def our_optimizers():
     for path in sorted(CONF.glob("*.yaml")):
         options = OmegaConf.to_container(OmegaConf.load(path))
         target = options.pop("_target_")
-        if target.startswith("optimizers."):
+        if target.startswith("optimizers.") and "base" not in options:
             optimizer_class = get_class(target).with_modifiers(options.pop("modifiers", ()))
             options = {name: value for name, value in options.items() if name not in HARNESS_KEYS}
             yield pytest.param(optimizer_class, options, id=path.stem)
