@@ -151,6 +151,7 @@ def test_runs_are_whole_however_they_ended(
     run_job(mapping(*small("mlp"), *SHORT, "diagnostics=true"))
     run_job(mapping(*small("mlp"), *SHORT, "sweep=lr", "sweep.axes.optimizer.lr=[1e-3,1e4]", "pack_size=2"))
     run_job(mapping(*small("quadratic"), "timeout=1e-9"))
+    run_job(mapping(*small("quadratic"), "stop_at_target=true", "task.target.value=1e9"))
     made = plan(*small("mlp"), *SHORT, "sweep=seeds", "sweep.axes.seed=[7,8]")
     store, stop = Store(made.session.results_dir), StopSignal()
     stop.number = 2
@@ -163,7 +164,7 @@ def test_runs_are_whole_however_they_ended(
     assert {run["status"] for run in runs} == set(STATUSES)
     capsys.readouterr()
     assert main([str(store.results_dir)]) == 0
-    assert capsys.readouterr().out == "6 runs: 6 whole, 0 with faults\n"
+    assert capsys.readouterr().out == "7 runs: 7 whole, 0 with faults\n"
 
 
 def test_what_lies_beside_the_runs_is_noted_and_no_fault(
