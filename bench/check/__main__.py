@@ -79,12 +79,13 @@ def main(args: Sequence[str]) -> int:
         check_choices(args)
         config = compose_optimizer(overrides["optimizer"], own_dirs(args))
         shapes, of_task = examine_task(overrides["task"], own_dirs(args)) if overrides["task"] else ({}, None)
-        subject = make_subject(config, shapes)
+        findings = run_checks(make_subject(config, shapes)) + ([of_task] if of_task else [])
+    except KeyboardInterrupt:
+        return tell_error("stopped at once", 130)
     except Exception as error:
         if not is_mistake(error):
             raise
         return tell_error(explain(error, args), 2)
-    findings = run_checks(subject) + ([of_task] if of_task else [])
     Console().print(make_table(config.name, findings), highlight=False)
     return 1 if any(finding.status == FAIL for finding in findings) else 0
 

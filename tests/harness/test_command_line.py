@@ -1,5 +1,6 @@
 """What a user meets on the command line: help, one line per mistake, exit codes, signals."""
 
+import importlib
 import json
 import re
 import signal
@@ -149,6 +150,28 @@ def test_the_version_and_the_help_of_every_command_are_told(
     for command in COMMANDS:
         assert run_main(monkeypatch, tmp_path, [command, "--help"]) == 0
         assert capfd.readouterr().out.startswith(f"usage: python -m bench.{command}")
+
+
+INTERRUPTED = {
+    "check": ("bench.check.__main__.run_checks", "optimizer=lion"),
+    "judge": ("bench.judge.__main__._judge", "optimizer=lion"),
+    "report": ("bench.report.write.write_report", "results"),
+    "times": ("bench.times.__main__._measure", "optimizer=lion"),
+    "verify": ("bench.verify.verify.verify", "results"),
+}
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_ctrl_c_is_one_line_of_every_command(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    place, argument = INTERRUPTED[name]
+    monkeypatch.setattr(place, interrupt)
+    assert importlib.import_module(f"bench.{name}.__main__").main([argument]) == 130
+    assert capsys.readouterr().err == "error: stopped at once\n"
 
 
 @pytest.mark.slow
