@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from bench.config.schema import TrialConfig
 from bench.training.batches import IndexStream
@@ -34,15 +37,31 @@ def threads_for(flops: float, available: int) -> int:
     return max(1, min(available, int(flops // FLOPS_PER_THREAD)))
 
 
+class _FlopCounter(TorchDispatchMode):
+    """As torch's own `FlopCounterMode`, which would import all of torch's compiler."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if (count := flop_registry.get(func.overloadpacket)) is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
 def count_flops(task: Task, config: TrialConfig) -> float:
     """Floating-point operations of a gradient, at least 1: matrix products, convolutions and attention count."""
-    from torch.utils.flop_counter import FlopCounterMode  # late: not needed where the count is known
-
     model = build_model(task, config).train()
     index = IndexStream(task, [make_generator(config.seed, config.task.name, "data")], config.device).next()[0]
     batch = task.batch("train", index.chunk(config.task.accumulate)[0])
-    with eagerly(), FlopCounterMode(display=False) as counter:
+    with eagerly(), _FlopCounter() as counter:
         with autocast(config):
             loss = task.loss(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
-    return max(1.0, float(counter.get_total_flops() * config.task.accumulate))
+    return max(1.0, float(counter.flops * config.task.accumulate))
