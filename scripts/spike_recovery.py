@@ -31,6 +31,7 @@ FIGURES = {
     "twin": "steps until within 1 % of the twin's loss",
     "memory": "steps until they are half as long as the twin's again",
 }
+TITLES = {"level": "steps to the loss before the spike", "memory": "steps shorter than half the twin's"}
 Row = dict[str, Any]
 
 
@@ -148,9 +149,9 @@ def _quartiles(row: Row, name: str) -> str:
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Recovery and memory over the factor, one row of panels per task; the upper edge stands for "never"."""
     tasks, palette = list(dict.fromkeys(row["task"] for row in rows)), make_palette(RULES)
-    shown = ("level", "memory")
+    shown = tuple(TITLES)
     with style_context():
-        figure, axes = panels([f"{task}: {FIGURES[name]}" for task in tasks for name in shown], palette, columns=2)
+        figure, axes = panels([f"{task}: {TITLES[name]}" for task in tasks for name in shown], palette, columns=2)
         for axis, (task, name) in zip(axes, [(task, name) for task in tasks for name in shown], strict=True):
             most = SETTINGS[task].num_steps - SETTINGS[task].spike - WINDOW + 1
             for rule in RULES:
