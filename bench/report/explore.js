@@ -54,7 +54,7 @@ const drawSearch = (item) => {
     line: { color: values, colorscale: [[0, "#009E73"], [0.5, "#E69F00"], [1, "#B3390B"]] },
     unselected: { line: { color: themed("--grid"), opacity: 0.6 } },
   };
-  return [[trace], layout({ height: 360, margin: { l: 40, r: isNarrow() ? 64 : 44, t: isNarrow() ? 64 : 44, b: 20 } })];
+  return [[trace], layout({ height: 360, margin: { l: 60, r: isNarrow() ? 64 : 44, t: isNarrow() ? 64 : 44, b: 20 } })];
 };
 
 const drawBars = (item) => {

@@ -76,7 +76,7 @@ def _add_samples(axis: Axes, curves: pd.DataFrame) -> None:
         return
     scale, word = (1e6, "million ") if total >= 1e6 else (1e3, "thousand ") if total >= 1e4 else (1.0, "")
     factor = total / steps / scale
-    below = axis.secondary_xaxis(-0.24, functions=(lambda s: np.asarray(s) * factor, lambda s: np.asarray(s) / factor))
+    below = axis.secondary_xaxis(-0.28, functions=(lambda s: np.asarray(s) * factor, lambda s: np.asarray(s) / factor))
     below.set_xlabel(f"{word}{unit}")
     plain_axis(below, "x")
 
