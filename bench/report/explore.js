@@ -7,7 +7,8 @@ const inflate = async (id) => {
 // Plotly takes tags in a text for markup; names are text.
 const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 const themed = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const isNarrow = () => innerWidth <= 640;
+const NARROW = "(max-width: 640px)";
+const isNarrow = () => matchMedia(NARROW).matches;
 const axis = (title, more) => ({
   title: { text: title }, gridcolor: themed("--grid"), zeroline: false, automargin: true, exponentformat: "e", ...more,
 });
@@ -98,7 +99,7 @@ const addPicture = (section, name, title, items, draw, styles) => {
     plot.on("plotly_click", ({ points }) => points[0].customdata && showRun(points[0].customdata));
   };
   choice.addEventListener("change", show);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+  for (const query of ["(prefers-color-scheme: dark)", NARROW]) matchMedia(query).addEventListener("change", show);
   return show();
 };
 

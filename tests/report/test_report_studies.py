@@ -116,6 +116,15 @@ def test_every_picture_is_written_for_page_and_paper_and_stands_in_page_and_mark
     assert len(re.findall(r"<figcaption>[^<]*n = \d", page)) >= len(pictures) - 2
 
 
+def test_whatever_a_picture_refers_to_is_in_the_page_once(zoo: Path) -> None:
+    page = text_of(zoo / "report" / "index.html")
+    names = re.findall(r' id="([^"]+)"', page)
+    assert len(names) == len(set(names))
+    referred = set(re.findall(r'(?:url\(|href=")#([^")]+)', page))
+    assert len(referred) > 10
+    assert referred <= set(names)
+
+
 class Requests(HTMLParser):
     """Collects whatever a browser would fetch."""
 
