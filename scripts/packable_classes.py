@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from common import publish
 
-from bench.config.schema import OptimizerConfig
+from bench.config.optimizer import OptimizerConfig
 from bench.errors import ConfigError, one_line
 from bench.training.proof import NotPackableError, follow, prove_optimizer
 

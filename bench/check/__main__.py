@@ -15,8 +15,9 @@ from bench.cli.arguments import admit_own_files
 from bench.cli.compose import compose, resolve
 from bench.cli.explain import check_choices, explain, is_mistake
 from bench.cli.folders import own_dirs
+from bench.config.optimizer import OptimizerConfig, parse_optimizer
 from bench.config.plain import check_plain
-from bench.config.schema import MAX_TRIAL_VALUES, OptimizerConfig, parse_optimizer, parse_trial, split_mapping
+from bench.config.schema import MAX_TRIAL_VALUES, parse_trial, split_mapping
 from bench.errors import tell_error
 from bench.training.components import load_task
 from bench.training.learner import build_model, trainable

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from bench.config.schema import OptimizerConfig
+from bench.config.optimizer import OptimizerConfig
 
 Shape: TypeAlias = tuple[int, ...]
 Params: TypeAlias = list[nn.Parameter]

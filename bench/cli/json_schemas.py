@@ -14,8 +14,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bench.config.schema import AverageConfig, OptimizerConfig, ScheduleConfig, TaskConfig, TrackerConfig
+from bench.config.optimizer import OptimizerConfig
+from bench.config.schema import AverageConfig, ScheduleConfig
+from bench.config.session import TrackerConfig
 from bench.config.sweep import SweepConfig
+from bench.config.task import TaskConfig
 from bench.runs.schema import Run
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

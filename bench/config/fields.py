@@ -16,3 +16,6 @@ Name = Annotated[
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED), allowed(f"a whole number from 0 to {MAX_SEED:,}")]
 Number = Annotated[float, allowed("a finite number")]
 Positive = Annotated[float, Field(gt=0), allowed("a finite number above 0")]
+
+MAX_STEPS = 100_000_000
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS), allowed(f"a whole number from 1 to {MAX_STEPS:,}")]

@@ -1,9 +1,9 @@
 """Records that pydantic checks, and what it refuses told as key, value and what is allowed."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, WrapValidator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from bench.errors import ConfigError, UnknownKeyError, did_you_mean, shorten
@@ -35,6 +35,24 @@ class Section(Strict):
 
 
 Record = TypeVar("Record", bound=BaseModel)
+
+
+Documentation = object()
+"""Marks a key that no training reads: it is no part of a run's identity."""
+
+
+class OpenSection(Section):
+    """A section whose other keys are the options of the class or function that `_target_` names."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Any]
+
+    class_path: Annotated[str, Field(alias="_target_")]
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The keys that go to the class or function as they stand."""
+        return self.__pydantic_extra__
 
 
 def allowed(text: str) -> WrapValidator:

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.config.schema import SessionConfig
+from bench.config.session import SessionConfig
 from bench.errors import ConfigError, JobFailedError, one_line
 from bench.jobs.packing import Pack
 from bench.jobs.runner import PackRunner

@@ -11,14 +11,9 @@ from typing import Any
 
 from bench.config.growth import MAX_GROWTH, beyond_edges
 from bench.config.keys import default_of, has_key, refuse_axis, with_cell
-from bench.config.schema import (
-    SessionConfig,
-    TrialConfig,
-    parse_optimizer,
-    parse_session,
-    parse_trial,
-    split_mapping,
-)
+from bench.config.optimizer import parse_optimizer
+from bench.config.schema import TrialConfig, parse_trial, split_mapping
+from bench.config.session import SessionConfig, parse_session
 from bench.config.sweep import BEST, FRESH_SWEEP, RAW_LOSS, STAGES, STEPS, Cell, Stage, SweepConfig, expand, parse_sweep
 from bench.errors import ConfigError
 from bench.jobs.cluster import check_cluster

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.config.schema import SessionConfig
+from bench.config.session import SessionConfig
 from bench.errors import JobFailedError
 from bench.jobs.packing import Pack
 from bench.jobs.progress import REFRESH_SECONDS, Display, Glimpse

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.config.cadence import Cadence
-from bench.config.schema import SessionConfig
+from bench.config.session import SessionConfig
 from bench.jobs.packing import Pack, with_companion
 from bench.jobs.trackers.tracker import Mirror
 from bench.runs.claims import Claims

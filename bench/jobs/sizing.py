@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bench.config.schema import SessionConfig
+from bench.config.session import SessionConfig
 from bench.jobs.calibration import Calibration
 from bench.jobs.cluster import count_workers
 from bench.jobs.packing import Pack, cut_into_packs, group_by_structure, structure, with_companion

@@ -7,8 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from bench.config.schema import ScheduleConfig, TaskConfig
+from bench.config.schema import ScheduleConfig
 from bench.config.targets import bind_options, locate, signature_text
+from bench.config.task import TaskConfig
 from bench.errors import ConfigError, OptionError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from bench.config.schema import GroupConfig, OptimizerConfig
+from bench.config.optimizer import GroupConfig, OptimizerConfig
 from bench.config.targets import class_default
 from bench.errors import ConfigError
 

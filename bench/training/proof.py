@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench.config.schema import OptimizerConfig, TrialConfig
+from bench.config.optimizer import OptimizerConfig
+from bench.config.schema import TrialConfig
 from bench.config.targets import locate
 from bench.errors import one_line
 from bench.training.clock import StepClock

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from bench.config.schema import GroupConfig, OptimizerConfig
+from bench.config.optimizer import GroupConfig, OptimizerConfig
 from bench.config.targets import bind_options, locate, signature_text
 from bench.errors import ConfigError, OptionError
 from bench.training.param_groups import check_groups, make_param_groups

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from bench.config.cadence import Cadence, parse_cadence
 from bench.config.folders import find_conf_dir
-from bench.config.schema import SessionConfig
+from bench.config.session import SessionConfig
 from bench.config.validation import check
 from bench.errors import ConfigError
 from bench.jobs.plan import Plan

@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from bench.config.folders import find_conf_dir
-from bench.config.schema import parse_optimizer
+from bench.config.optimizer import parse_optimizer
 from bench.jobs.plan import Plan
 from bench.training.interrupt import StopSignal
 from bench.training.probes import diagnose

@@ -12,7 +12,7 @@ from torch import nn
 from bench.check.__main__ import make_subject
 from bench.check.packs import check_packs, check_separate_tensors
 from bench.check.subject import CheckFailed
-from bench.config.schema import OptimizerConfig
+from bench.config.optimizer import OptimizerConfig
 from bench.jobs.job import run_job
 from bench.jobs.packing import group_by_structure
 from bench.jobs.plan import Plan

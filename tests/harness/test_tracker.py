@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import wandb
 
-from bench.config.schema import TrackerConfig
+from bench.config.session import TrackerConfig
 from bench.errors import ConfigError
 from bench.jobs.job import run_job
 from bench.jobs.plan import make_plan

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.config.schema import parse_optimizer
+from bench.config.optimizer import parse_optimizer
 from bench.errors import ConfigError
 from bench.jobs.plan import Plan, make_plan
 from bench.jobs.proofs import Proofs

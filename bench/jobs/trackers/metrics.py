@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from bench.config.schema import TaskConfig
+from bench.config.task import TaskConfig
 from bench.jobs.tables import format_value, short_names
 from bench.runs.identity import meaning_of
 from bench.runs.trial import Trial

@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 
 from torch import Tensor
 
-from bench.config.schema import TrackerConfig
+from bench.config.session import TrackerConfig
 from bench.errors import ConfigError, one_line
 from bench.jobs.trackers.metrics import count_seen, name_metrics
 from bench.runs.schema import Run, Status

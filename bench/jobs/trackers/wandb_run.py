@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.config.schema import TrackerConfig
+from bench.config.session import TrackerConfig
 from bench.jobs.trackers.metrics import group_of, name_of
 from bench.jobs.trackers.wandb_session import session
 from bench.runs.identity import without_documentation

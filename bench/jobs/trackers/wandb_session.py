@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.config.schema import TrackerConfig
+from bench.config.session import TrackerConfig
 
 log = logging.getLogger(__name__)
 TIMEOUT = 20.0  # seconds that a silent server may cost, once in a process

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.config.schema import TrackerConfig
+from bench.config.session import TrackerConfig
 from bench.jobs.plan import Plan
 from bench.jobs.trackers.tracker import Mirror, quiet
 from bench.runs.folders import read_rows
