@@ -160,7 +160,8 @@ def test_a_second_interrupt_stops_at_once() -> None:
 
 def test_an_interrupt_before_the_training_is_one_line(small: Small, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", *small("mlp"), "results_dir=out"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background ignores it, and so its children
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     deadline = time.monotonic() + 60
     while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text() and time.monotonic() < deadline:
         time.sleep(0.01)
