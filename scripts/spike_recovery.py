@@ -25,6 +25,7 @@ from bench.training.ensemble import Ensemble
 RULES = ("madam", "adam", "laprop", "muon", "soap")
 FACTORS = (1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6)  # the first is the twin
 WINDOW = 10  # steps over which losses and movements are averaged
+LATEST = 50  # steps after the spike within which its worst is; a later excess over the twin is another fluctuation
 QUARTILES = (0.25, 0.5, 0.75)
 FIGURES = {
     "level": "steps until back at the loss before the spike",
@@ -84,7 +85,7 @@ def measure(curve: tuple[np.ndarray, np.ndarray], twin: tuple[np.ndarray, np.nda
     Recovery is counted from the largest excess over the twin on, as momentum carries the weights away for some steps.
     """
     (loss, length), (twin_loss, twin_length) = ([smooth(values[spike:]) for values in pair] for pair in (curve, twin))
-    worst = int((loss - twin_loss).argmax())
+    worst = int((loss - twin_loss)[:LATEST].argmax())
     level = curve[0][spike - WINDOW : spike].mean()
 
     def first(is_back: np.ndarray) -> float:
