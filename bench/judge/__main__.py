@@ -21,7 +21,8 @@ Is NAME better than the baseline, each tuned by the same search? NAME is a yaml 
 DIR/optimizer/ with --config-dir DIR, or the import path of a class, such as torch.optim.RAdam. Per task one of four
 words: better, worse, practically the same, unresolved; and whether it fails more often. The words, with their
 intervals, are written to verdict.json in results_dir (results/judge), with a picture, verdict.png and verdict.svg, and
-a report unless report=false. Stop it however you like: the same command goes on.
+a report unless report=false. Trainings stop being begun after 20 minutes, minutes=N or never with minutes=null; stop it
+however you like: the same command goes on.
 
 optimizer.KEY=VALUE and baseline.KEY=VALUE set options of one side; every other KEY=VALUE, such as task.steps=200 or
 sweep.search.num_trials=16, holds for both.

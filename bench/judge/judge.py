@@ -16,6 +16,8 @@ from bench.judge.searches import estimate_seconds, pair_searches, plan_searches,
 from bench.judge.verdict import LookAt, TaskVerdict, Verdict
 from bench.runs.store import Store
 
+NO_RUNS = pd.DataFrame({"replicate": [], "score": []})
+
 
 @dataclass
 class Progress:
@@ -24,12 +26,12 @@ class Progress:
     Attributes:
         margin: the task's least relevant difference of logarithms.
         arms: from `run_searches`, of the candidate and of the baseline.
-        looks: one per planned look that was reached.
+        looks: one per planned look that was reached, or one at no search where there was no time for the first.
     """
 
     task: str
     margin: float
-    arms: tuple[pd.DataFrame, pd.DataFrame] = field(default=(pd.DataFrame(), pd.DataFrame()))
+    arms: tuple[pd.DataFrame, pd.DataFrame] = (NO_RUNS, NO_RUNS)
     looks: list[Look] = field(default_factory=list)
     is_out_of_time: bool = False
 
@@ -72,14 +74,15 @@ class Judge:
         )
 
     def look(self) -> Iterator[Progress]:
-        """Train up to one planned look after the other, on every task that is still open."""
+        """Train up to one planned look after the other, on every task that is still open, while there is time."""
         for num_searches in LOOKS:
             for progress in self.tasks:
                 if not progress.is_open:
                     continue
                 plans = self._plan(progress.task, num_searches)
-                if progress.looks and not self._has_time(plans):
+                if not self._has_time(plans):
                     progress.is_out_of_time = True
+                    progress.looks = progress.looks or [decide([], progress.margin, self.level_at(num_searches))]
                     continue
                 progress.arms = (run_searches(plans[0]), run_searches(plans[1]))
                 pairs = pair_searches(*progress.arms, num_searches)
@@ -91,7 +94,7 @@ class Judge:
         return look_level(num_searches, self.level / len(self.tasks))
 
     def _has_time(self, plans: Sequence[Plan]) -> bool:
-        if self.question.minutes is None:
+        if self.question.minutes is None or not any(progress.looks for progress in self.tasks):
             return True
         left = 60 * self.question.minutes - (time.monotonic() - self.started)
         return sum(map(estimate_seconds, plans)) <= left

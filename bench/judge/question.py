@@ -12,6 +12,7 @@ from bench.config.suites import read_suite
 from bench.errors import ConfigError
 
 CORE = "core"  # the suite that is judged on where nothing else is asked for
+MINUTES = "20"
 DEFAULTS = (
     "tracker=none",
     "sweep=search",
@@ -44,7 +45,7 @@ class Question:
 
     Attributes:
         report: whether a report is written at the end.
-        minutes: how long trainings may take, None for as long as they need.
+        minutes: how long trainings may take, but for one look at one task; None for as long as they need.
         overrides: of both arms.
         own_dirs: the user's own folders of configuration.
     """
@@ -90,7 +91,7 @@ def parse_question(args: Sequence[str]) -> Question:
         _with_label(candidate),
         _with_label(baseline),
         _choose_tasks(own["task"], own["suite"], config_dirs(args)),
-        _parse_minutes(own["minutes"]),
+        _parse_minutes(own["minutes"] or MINUTES),
         Path(own["results_dir"] or "results/judge"),
         _parse_bool("report", own["report"]),
         tuple(f"{key}={value}" for key, value in given.items()),
@@ -122,9 +123,9 @@ def _with_label(arm: Arm) -> Arm:
     return replace(arm, label=f"{arm.label} ({', '.join(settings)})") if settings else arm
 
 
-def _parse_minutes(text: str | None) -> float | None:
+def _parse_minutes(text: str) -> float | None:
     try:
-        minutes = None if text in (None, "null") else float(str(text))
+        minutes = None if text == "null" else float(text)
     except ValueError:
         minutes = -1.0
     if minutes is not None and not 0 < minutes < 1e6:

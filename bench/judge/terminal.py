@@ -48,11 +48,11 @@ def _describe_time(judge: Judge) -> str:
         return text
     reached = [look for look in LOOKS if seconds * look / LOOKS[-1] <= 60 * question.minutes]
     buys = (
-        f"about {reached[-1]} searches of each"
+        f"about {reached[-1]} searches of each, unless a task is decided earlier"
         if reached
-        else f"the first look, after {LOOKS[0]} searches, and no more"
+        else f"the first look, after {LOOKS[0]} searches, at some of the tasks"
     )
-    return f"{text} {question.minutes:g} minutes buy {buys}, unless a task is decided earlier."
+    return f"{text} {question.minutes:g} minutes buy {buys}; minutes=null waits for all."
 
 
 def _duration(seconds: float) -> str:
@@ -105,6 +105,11 @@ def _outlook(tasks: Sequence[TaskVerdict], judge: Judge) -> list[str]:
     lines = []
     for task, progress in zip(tasks, judge.tasks, strict=True):
         if task.verdict != "unresolved":
+            continue
+        if not task.looks[-1].searches:
+            lines.append(
+                f"{task.task}: there was no time for the first look; the same command with more minutes goes on."
+            )
             continue
         why = "the time is up" if progress.is_out_of_time else f"{LOOKS[-1]} searches of each leave it open"
         size = f"a ratio of {math.exp(2 * task.margin):.3g}, twice the margin,"

@@ -49,7 +49,7 @@ class TaskVerdict(Strict):
         Number,
         Field(description="searches that find twice the margin in 80 % of cases; null: resolved, or beyond all reach"),
     ]
-    looks: list[LookAt]
+    looks: Annotated[list[LookAt], Field(description="one at 0 searches where there was no time for the first")]
 
 
 class Verdict(Strict):

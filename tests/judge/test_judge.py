@@ -119,6 +119,22 @@ def test_asking_again_trains_nothing_and_gives_the_same_files(
 
 
 @pytest.mark.slow
+def test_when_the_time_is_up_a_task_may_be_left_without_a_look_and_more_time_goes_on(
+    judge: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    question = ["optimizer=scaled", "task=quadratic,rosenbrock", "task.steps=20", "task.eval_every=20"]
+    first, second = judge(*question, "minutes=1e-6")["tasks"]
+    assert [look["searches"] for look in first["looks"]] == [3]
+    assert [look["searches"] for look in second["looks"]] == [0]
+    assert (second["verdict"], second["ratio"], second["ratio_low"], second["searches_needed"]) == (
+        "unresolved",
+    ) + 3 * (None,)
+    assert "rosenbrock: there was no time for the first look" in " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "judged" / "verdict.png").exists()
+    again = judge(*question, "minutes=null")["tasks"]
+    assert [task["looks"][0]["searches"] for task in again] == [3, 3]
+
+
 def test_every_further_candidate_gets_a_smaller_share_of_the_error(judge: Any) -> None:
     asked = ["optimizer=scaled", "optimizer=random", "optimizer=scaled"]
     verdicts = [judge(candidate, *TINY["quadratic"], "task.steps=2", "task.eval_every=2") for candidate in asked]
