@@ -14,8 +14,8 @@ __all__ = ["analyse", "load_model", "load_runs", "plan", "plot", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plot":
-        return importlib.import_module("bench.plot")
+    if name in ("analysis", "plot"):
+        return importlib.import_module(f"bench.{name}")
     if name in __all__:
         return getattr(importlib.import_module("bench.api"), name)
     raise AttributeError(f"module 'bench' has no attribute {name!r}")

@@ -22,7 +22,7 @@ def check_gradient_scale(subject: Subject) -> str:
     if same == list(EXPONENTS):
         return "the update stays within 1 % from 2^-40 to 2^40"
     if same == [0]:
-        return "the update grows with the gradients: nothing normalizes them"
+        return "the update changes with the size of the gradients"
     return f"the update stays within 1 % from 2^{same[0]} to 2^{same[-1]}; {_reason(subject, moves, same)}"
 
 

@@ -96,6 +96,9 @@ def _explain_several_values(key: str, value: str) -> str:
     first = f"add -m to train a job for each value of {key}"
     if key in GROUPS:
         return f"{key}={shorten(value)}: several values: {first}"
+    if key == "seed":
+        axis = f"+sweep.axes.seed=[{shorten(value)}]"
+        return f"{key}={shorten(value)}: several values: {first}, or write '{axis}' for a sweep"
     return f"{key}={shorten(value)}: several values: {first}, or write {key}=[{shorten(value)}] for a list"
 
 

@@ -9,8 +9,8 @@ from pydantic import Field
 from bench.analysis.sequential import FailureWord, Word
 from bench.config.validation import Strict
 from bench.files import os_errors_as_store_error, replace_durably
+from bench.runs.folders import VERDICT_FILE
 
-VERDICT_FILE = "verdict.json"
 Number = Annotated[float | None, Field(description="null where it is not known")]
 
 

@@ -63,4 +63,4 @@ def averaging_table(shares: pd.DataFrame) -> Table:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{ratio_text(low)} to {ratio_text(high)}" if math.isfinite(low + high) else MISSING
+    return f"{ratio_text(low)} to {ratio_text(high)}" if math.isfinite(low) and math.isfinite(high) else MISSING

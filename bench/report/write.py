@@ -1,7 +1,7 @@
 """From run folders to a report on disk: page, pictures, tables, Markdown."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from bench.report.sentences import lead, sentences
 from bench.report.svg import save_svg
 from bench.report.table import Table, save_csv, to_latex, to_markdown
 from bench.report.tables import cell_table, speed_table, verdict_table
+from bench.runs.folders import VERDICT_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ def write_report(
         folder.mkdir(parents=True, exist_ok=True)
     pictures, wide, narrow = _draw(found, out / "plots") if found else ([], {}, {})
     content = _content(loaded, found, pictures)
+    content["notes"] = [*_describe_choice(paths, where), *content["notes"]]
     if found:
         write_csv(found, out / "tables")
         _write_tables([*content["verdict_tables"], *content["detail_tables"]], out / "tables")
@@ -103,7 +105,7 @@ def write_report(
     (out / "report.md").write_text(render_markdown(content), encoding="utf-8")
     page = out / "index.html"
     page.write_text(render_html(content, wide, narrow), encoding="utf-8")
-    tell(content["lead"])
+    tell(" ".join([content["lead"], *_describe_choice(paths, where)]))
     return page
 
 
@@ -207,6 +209,20 @@ def _tables(found: Findings | None) -> dict[str, list[Table]]:
 def _notes(loaded: Loaded, found: Findings | None) -> list[str]:
     notes = [*found.notes, *describe_short_budgets(found.used, find_conf_dir())] if found else []
     return notes + ([f"{_count_problems(len(loaded.problems))}: left out."] if len(loaded.problems) else [])
+
+
+def _describe_choice(paths: Iterable[Path], where: Sequence[str]) -> Iterator[str]:
+    """What takes some of their meaning from the words of a report, whatever the runs are."""
+    if judged := [str(path) for path in paths if (path / VERDICT_FILE).is_file()]:
+        yield (
+            f"The judge looked at {', '.join(judged)} at planned moments: its own words, in {VERDICT_FILE}, hold for "
+            "its question. Those of this report are of one look at all that lies there, under another correction."
+        )
+    if where:
+        yield (
+            f"Only runs with {' and '.join(where)}: trials were left out after the fact, so that no word here speaks "
+            "of whole searches."
+        )
 
 
 def _count_problems(count: int) -> str:

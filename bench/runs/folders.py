@@ -15,6 +15,7 @@ from bench.runs.schema import Run, parse_run
 from bench.training.record import Row
 
 RUN_FILE, METRICS_FILE, WEIGHTS_FILE = "run.json", "metrics.parquet", "weights.safetensors"  # what a run folder holds
+VERDICT_FILE = "verdict.json"  # what the judge writes into a folder of results
 MAX_METRICS_BYTES = 256 * 2**20
 MAX_VALUES = 20_000_000
 MAX_COLUMNS = 128

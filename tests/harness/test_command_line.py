@@ -56,6 +56,7 @@ MISTAKES = {
     "wandb.project=x": "did you mean tracker.project=x?",
     "batch_sizes=4": "did you mean task.batch_size=4?",
     "optimizer=sgd optimizer.dampening=0.1": "takes it: write +optimizer.dampening=0.1",
+    "seed=0,1": "or write '+sweep.axes.seed=[0,1]' for a sweep",
     "optimizer=adam,adamw": "optimizer=adam,adamw: several values: add -m to train a job for each value of optimizer",
     "optimizer.lr=0.1,0.2": "add -m to train a job for each value of optimizer.lr, or write optimizer.lr=[0.1,0.2]",
     "task.path=/a=b": """task.path=/a=b: cannot be read; quote the value: 'task.path="/a=b"'""",
