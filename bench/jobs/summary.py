@@ -33,7 +33,8 @@ def _print_run(plan: Plan, run: Run, console: Console) -> None:
     summary, trial = run.summary, plan.trials[0].config
     target = trial.task.target
     sign = "<=" if target.mode == "min" else ">="
-    print_line(f"{trial.optimizer.name} on {trial.task.name}: {run.status}", console)
+    was_there = ", stored before: nothing was trained (force=true trains again)" if run.run_id in plan.finished else ""
+    print_line(f"{trial.optimizer.name} on {trial.task.name}: {run.status}{was_there}", console)
     share = _times(summary.optimizer_share, 100)
     finals = {name: value for name, value in summary.figures.items() if name.startswith("final_")}
     figures = {

@@ -39,13 +39,19 @@ def test_a_run_folder_holds_what_others_rely_on(mapping: Mapping, small: Small) 
     assert metrics["step"].tolist() == [0, 10, 20]
 
 
-def test_a_finished_trial_is_found_and_not_trained_again(mapping: Mapping, small: Small) -> None:
+def test_a_finished_trial_is_found_and_not_trained_again(
+    mapping: Mapping, small: Small, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     composed = mapping(*small("mlp"), "task.steps=5")
     run_job(composed)
     (folder,) = run_folders(composed)
     written = (folder / "run.json").stat().st_mtime_ns
+    assert "stored before" not in capsys.readouterr().out
     run_job(composed)
+    assert "stored before: nothing was trained" in " ".join(capsys.readouterr().out.split())
     assert (folder / "run.json").stat().st_mtime_ns == written
+    run_job(mapping(*small("mlp"), "task.steps=5", "tracker=csv"))
+    assert "no tracker is told of them again" in caplog.text
     run_job({**composed, "force": True})
     assert (folder / "run.json").stat().st_mtime_ns > written
 

@@ -24,9 +24,13 @@ def track_job(plan: Plan, runs: Sequence[Run]) -> None:
     where the job has many trials, or one that was found finished.
     """
     config, folder = plan.session.tracker, plan.session.results_dir
+    trial, has_agent = plan.trials[0], "WANDB_SWEEP_ID" in os.environ
+    were_there = all(run.run_id in plan.finished for run in runs)
+    if runs and were_there and config.has_any and config.runs == "trial" and not has_agent:
+        log.warning("all trials were stored before: no tracker is told of them again")
+        return
     if not config.wandb or not runs:
         return
-    trial, has_agent = plan.trials[0], "WANDB_SWEEP_ID" in os.environ
     if trial.sweep is not None and (config.runs == "sweep" or has_agent):
         from bench.jobs.trackers.wandb_run import log_sweep
 
