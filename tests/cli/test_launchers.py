@@ -76,7 +76,7 @@ def test_submitit_carries_jobs_and_requeues_a_preempted_one_which_goes_on_from_i
     assert done.returncode == 0, done.stderr
     told = "".join(path.read_text() for path in tmp_path.rglob("*_log.*"))
     assert "Requeued job" in told
-    assert re.search(r"1 trials go on from step \d+ of 4000", told)
+    assert re.search(r"1 trial goes on from step \d+ of 4000", told)
     assert {run["config"]["optimizer"]["name"]: run["status"] for run in read_runs(tmp_path)} == {
         "adamw": "completed",
         "lion": "completed",
