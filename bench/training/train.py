@@ -80,8 +80,10 @@ def _resume(
             raise
         checkpoint.reject(f"does not fit its trials ({type(error).__name__}: {error})")
         return None
-    trials = "1 trial goes" if len(configs) == 1 else f"{len(configs)} trials go"
-    log.warning("%s on from step %d of %d", trials, loop.step, loop.num_steps)
+    if len(configs) == 1:
+        log.warning("1 trial goes on from step %d of %d", loop.step, loop.num_steps)
+    else:
+        log.warning("%d trials go on from step %d of %d", len(configs), loop.step, loop.num_steps)
     return loop
 
 
