@@ -93,8 +93,8 @@ def write_report(
     for folder in (out / "plots", out / "tables"):
         folder.mkdir(parents=True, exist_ok=True)
     pictures, wide, narrow = _draw(found, out / "plots") if found else ([], {}, {})
-    content = _content(loaded, found, pictures)
-    content["notes"] = [*_describe_choice(paths, where), *content["notes"]]
+    content, choice = _content(loaded, found, pictures), list(_describe_choice(paths, where))
+    content["notes"] = [*choice, *content["notes"]]
     if found:
         write_csv(found, out / "tables")
         _write_tables([*content["verdict_tables"], *content["detail_tables"]], out / "tables")
@@ -105,7 +105,7 @@ def write_report(
     (out / "report.md").write_text(render_markdown(content), encoding="utf-8")
     page = out / "index.html"
     page.write_text(render_html(content, wide, narrow), encoding="utf-8")
-    tell(" ".join([content["lead"], *_describe_choice(paths, where)]))
+    tell(" ".join([content["lead"], *choice]))
     return page
 
 

@@ -70,6 +70,15 @@ def read_run(folder: Path) -> Run:
     return parse_run(read_json(folder / RUN_FILE)).at(folder)
 
 
+def read_checked(run: Run, name: str, max_bytes: int) -> bytes:
+    """A file of a run, with the checksum that `run.json` has, where it has one. Raises READ_ERRORS."""
+    content = read_bytes(run.folder / name, max_bytes)
+    digest = run.files.get(name)
+    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(f"{name} does not match its checksum")
+    return content
+
+
 def read_table(run: Run) -> pa.Table | None:
     """A run's metrics, one row per evaluation: the numeric columns, `step` int64 and all others float64.
 
@@ -79,12 +88,10 @@ def read_table(run: Run) -> pa.Table | None:
         READ_ERRORS: the file is missing, has another checksum, is damaged or too large; a required column or a step is
             missing.
     """
-    digest = run.files.get(METRICS_FILE)
-    if digest is None and run.status in ("failed", "interrupted") and not (run.folder / METRICS_FILE).exists():
+    may_have_none = METRICS_FILE not in run.files and run.status in ("failed", "interrupted")
+    if may_have_none and not (run.folder / METRICS_FILE).exists():
         return None
-    content = read_bytes(run.folder / METRICS_FILE, MAX_METRICS_BYTES)
-    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
-        raise ValueError(f"{METRICS_FILE} does not match its checksum")
+    content = read_checked(run, METRICS_FILE, MAX_METRICS_BYTES)
     try:
         return _decode_metrics(content)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

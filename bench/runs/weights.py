@@ -1,13 +1,11 @@
 """The final weights of a run: a file of safetensors beside its metrics, where `save_weights=true` asked for it."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from bench.files import read_bytes
-from bench.runs.folders import READ_ERRORS, WEIGHTS_FILE, explain
+from bench.runs.folders import READ_ERRORS, WEIGHTS_FILE, explain, read_checked
 from bench.runs.schema import Run
 from bench.training.components import load_task
 from bench.training.learner import build_model, tensors_of
@@ -65,7 +63,4 @@ def _read(run: Run) -> bytes:
     """The file's content, with the checksum that `run.json` has. Raises READ_ERRORS."""
     if WEIGHTS_FILE not in run.files:
         raise ValueError("stored without weights: train it again with save_weights=true force=true")
-    content = read_bytes(run.folder / WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
-    if hashlib.sha256(content).hexdigest() != run.files[WEIGHTS_FILE]:
-        raise ValueError(f"{WEIGHTS_FILE} does not match its checksum")
-    return content
+    return read_checked(run, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
