@@ -11,7 +11,7 @@ from bench.jobs.calibration import Calibration
 from bench.jobs.cluster import count_workers
 from bench.jobs.packing import Pack, cut_into_packs, group_by_structure, structure, with_companion
 from bench.jobs.proofs import Proofs
-from bench.jobs.threads import threads_for, use_threads
+from bench.jobs.threads import most_threads, threads_for, use_threads
 from bench.runs.folders import ResultsFolder
 from bench.runs.trial import Trial
 from bench.training.checkpoint import find_checkpointed
@@ -50,6 +50,7 @@ class _Sizing:
         self.alike = {structure(group[0].config): group for group in group_by_structure(trials)}
         folder = ResultsFolder(session.results_dir).calibration
         self.calibration, self.proofs = Calibration(folder), Proofs(folder)
+        self.most_threads = most_threads(torch.get_num_threads(), len(trials), session.workers)
 
     def choose(self) -> Packing:
         """Packs that were begun as they are, all others by structure: together what is worth it."""
@@ -69,17 +70,23 @@ class _Sizing:
         """The trials of one structure as a pack that is to be cut, into which size, and the seconds that they take."""
         task, threads = self._task(group[0]), self._threads(group[0])
         alike = self.alike[structure(group[0].config)]
-        if len(alike) == 1:
+        if len(alike) == 1 and self.most_threads == torch.get_num_threads():
             return Pack(tuple(group), num_threads=threads), 1, 0.0
         with use_threads(threads):
             alone = self.calibration.step_cost(task, group[0])
-            reason = self.proofs.reason_alone(task, alike)
-            size, step_seconds = (self.session.pack_size or 1) if reason is None else 1, alone.seconds
-            if self.session.pack_size is None and reason is None:
-                size, pack_step_seconds = self.calibration.pack_size(task, alike)
-                step_seconds = pack_step_seconds / size
+            reason = self.proofs.reason_alone(task, alike) if len(alike) > 1 else None
+            size, step_seconds = 1, alone.seconds
+            if len(alike) > 1 and reason is None:
+                size, step_seconds = self._pack_size(task, alike, alone.seconds)
         seconds = len(group) * group[0].config.task.steps * step_seconds
         return Pack(tuple(group), reason, alone.seconds, threads), size, seconds
+
+    def _pack_size(self, task: Task, alike: Sequence[Trial], alone_seconds: float) -> tuple[int, float]:
+        """The pack size that was asked for, or the best, and the seconds of a step of each of its trials."""
+        if self.session.pack_size is not None:
+            return self.session.pack_size, alone_seconds
+        size, seconds = self.calibration.pack_size(task, alike)
+        return size, seconds / size
 
     def _together(self, trials: Sequence[Trial], size: int) -> tuple[Trial, ...]:
         """A part of the trials of one structure, none of them alone where they pack."""
@@ -104,10 +111,9 @@ class _Sizing:
 
     def _threads(self, trial: Trial) -> int | None:
         """How many threads a trial gets on a CPU, alone and in packs: the same for each of its structure."""
-        available = torch.get_num_threads()
-        if torch.device(trial.config.device).type != "cpu" or available == 1:
+        if torch.device(trial.config.device).type != "cpu" or torch.get_num_threads() == 1:
             return None
-        return threads_for(self.calibration.gradient_flops(self._task(trial), trial), available)
+        return threads_for(self.calibration.gradient_flops(self._task(trial), trial), self.most_threads)
 
     def _even(self, size: int, num_trials: int, workers: int) -> int:
         """The size at which each worker gets as many packs, unless one was asked for; 1 would round otherwise."""

@@ -29,8 +29,20 @@ def use_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def most_threads(available: int, num_trials: int, workers: int | str | None) -> int:
+    """The threads that are left for a trial where others of its plan train beside it, two or more in each process.
+
+    Two packs on a thread each get more done than one after the other on two, whose threads wait for each other. What
+    was asked for as `workers` counts instead of the machine's threads; those of a cluster have their own.
+    """
+    if isinstance(workers, str):
+        return available
+    side_by_side = min(available if workers is None else workers, num_trials // 2)
+    return max(1, available // max(1, side_by_side))
+
+
 def threads_for(flops: float, available: int) -> int:
-    """One thread for each 64 million floating-point operations of a trial's gradient, at least one.
+    """One thread for each 64 million floating-point operations of a trial's gradient, at least one of those available.
 
     Counted and not timed: a choice that depends on what else the machine does would move the last bits of results.
     """

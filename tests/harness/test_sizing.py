@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench.jobs.calibration import Calibration
+from bench.jobs.calibration import Calibration, StepCost
 from bench.jobs.plan import Plan
 from bench.jobs.processes import gpu_of
-from bench.jobs.threads import threads_for, use_threads
+from bench.jobs.threads import most_threads, threads_for, use_threads
 from bench.training.ensemble import Ensemble
 from bench.training.learner import PlainLearner
 
@@ -29,6 +29,13 @@ def two_threads() -> Iterator[None]:
 
 def test_a_trial_gets_a_thread_for_each_64_million_operations() -> None:
     assert [threads_for(flops, 8) for flops in (1.0, 64e6, 127e6, 128e6, 1e12)] == [1, 1, 1, 2, 8]
+
+
+def test_trials_that_train_side_by_side_share_the_threads() -> None:
+    by_trials = [most_threads(8, number, None) for number in (1, 3, 4, 6, 16, 100)]
+    assert by_trials == [8, 8, 4, 2, 1, 1]
+    assert [most_threads(8, 100, workers) for workers in (1, 2, 16)] == [8, 4, 1]
+    assert most_threads(8, 100, "tcp://host:8786") == 8
 
 
 def test_threads_are_lent_and_given_back(two_threads: None) -> None:
@@ -53,6 +60,31 @@ def test_small_trials_train_on_one_thread_in_as_many_even_packs_as_there_are_thr
     packing = plan(*small("mlp"), *SEEDS, "workers=auto").packing
     assert packing.workers == 2
     assert [(len(pack.trials), pack.num_threads) for pack in packing.packs] == [(7, 1), (7, 1)]
+
+
+@pytest.mark.parametrize(("num_trials", "packs"), [(14, [(7, 1), (7, 1)]), (3, [(3, 2)])])
+def test_large_trials_share_threads_only_where_there_are_few(
+    num_trials: int,
+    packs: list[tuple[int, int]],
+    plan: MakePlan,
+    small: Small,
+    two_threads: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Calibration, "gradient_flops", lambda *_: 1e12)
+    monkeypatch.setattr(Calibration, "pack_size", lambda *_: (num_trials, 1.0))
+    packing = plan(*small("mlp"), "sweep=seeds", f"sweep.axes.seed=[range,0,{num_trials}]", "workers=auto").packing
+    assert [(len(pack.trials), pack.num_threads) for pack in packing.packs] == packs
+    assert packing.workers == len(packs)
+
+
+def test_trials_that_cannot_be_packed_train_side_by_side(
+    plan: MakePlan, small: Small, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Calibration, "step_cost", lambda *_: StepCost(1.0, 0.0, 40))
+    packing = plan(*small("mlp"), "sweep=seeds", "sweep.axes.seed=[0]", "+sweep.axes.task.width=[4,8,12,16]").packing
+    assert [(len(pack.trials), pack.num_threads) for pack in packing.packs] == [(1, 1)] * 4
+    assert packing.workers == 2
 
 
 def test_a_short_sweep_starts_no_workers(
