@@ -37,7 +37,8 @@ class Progress:
 
     @property
     def is_open(self) -> bool:
-        return not self.is_out_of_time and not (self.looks and self.looks[-1].is_final)
+        is_done = len(self.looks) == len(LOOKS) or (self.looks and self.looks[-1].is_final)
+        return not self.is_out_of_time and not is_done
 
 
 class Judge:
@@ -65,6 +66,7 @@ class Judge:
         )
         self.level = candidate_level(self.number)
         self.started = time.monotonic()
+        self._seconds: dict[tuple[str, int], float] = {}
 
     def _plan(self, task: str, num_searches: int) -> tuple[Plan, Plan]:
         candidate, baseline = self.question.candidate, self.question.baseline
@@ -74,30 +76,47 @@ class Judge:
         )
 
     def look(self) -> Iterator[Progress]:
-        """Train up to one planned look after the other, on every task that is still open, while there is time."""
-        for num_searches in LOOKS:
-            for progress in self.tasks:
-                if not progress.is_open:
-                    continue
-                plans = self._plan(progress.task, num_searches)
-                if not self._has_time(plans):
-                    progress.is_out_of_time = True
-                    progress.looks = progress.looks or [decide([], progress.margin, self.level_at(num_searches))]
-                    continue
-                progress.arms = (run_searches(plans[0]), run_searches(plans[1]))
-                pairs = pair_searches(*progress.arms, num_searches)
-                progress.looks.append(decide(pairs, progress.margin, self.level_at(num_searches)))
-                yield progress
+        """Train up to one planned look after the other while there is time, always the one that takes least.
+
+        So the time decides some tasks rather than beginning all: few searches of each leave everything unresolved.
+        """
+        while waiting := [progress for progress in self.tasks if progress.is_open]:
+            progress = min(waiting, key=lambda each: self.seconds_to_look(each.task, len(each.looks)))
+            if not self._has_time(progress):
+                return self._end(waiting)
+            num_searches = LOOKS[len(progress.looks)]
+            plans = self._plan(progress.task, num_searches)
+            progress.arms = (run_searches(plans[0]), run_searches(plans[1]))
+            pairs = pair_searches(*progress.arms, num_searches)
+            progress.looks.append(decide(pairs, progress.margin, self.level_at(num_searches)))
+            yield progress
+
+    def _end(self, waiting: Sequence[Progress]) -> None:
+        """The time is up for these."""
+        for progress in waiting:
+            progress.is_out_of_time = True
+            progress.looks = progress.looks or [decide([], progress.margin, self.level_at(LOOKS[0]))]
 
     def level_at(self, num_searches: int) -> float:
         """What a look at one task may err."""
         return look_level(num_searches, self.level / len(self.tasks))
 
-    def _has_time(self, plans: Sequence[Plan]) -> bool:
-        if self.question.minutes is None or not any(progress.looks for progress in self.tasks):
+    def seconds_to_look(self, task: str, number: int) -> float:
+        """What the trials between a look, counted from 0, and the one before it take, by what was measured."""
+        before = self._seconds_of(task, LOOKS[number - 1]) if number else 0.0
+        return self._seconds_of(task, LOOKS[number]) - before
+
+    def _seconds_of(self, task: str, num_searches: int) -> float:
+        key = (task, num_searches)
+        if key not in self._seconds:
+            self._seconds[key] = sum(map(estimate_seconds, self._plan(task, num_searches)))
+        return self._seconds[key]
+
+    def _has_time(self, progress: Progress) -> bool:
+        if self.question.minutes is None or not any(each.looks for each in self.tasks):
             return True
         left = 60 * self.question.minutes - (time.monotonic() - self.started)
-        return sum(map(estimate_seconds, plans)) <= left
+        return self.seconds_to_look(progress.task, len(progress.looks)) <= left
 
     @property
     def baseline_name(self) -> str:

@@ -10,7 +10,6 @@ from bench.analysis.intervals import ALPHA
 from bench.analysis.sequential import LOOKS, MAX_SEARCHES
 from bench.jobs.tables import print_line, print_table
 from bench.judge.judge import Judge, Progress
-from bench.judge.searches import estimate_seconds, plan_searches
 from bench.judge.verdict import TaskVerdict, Verdict
 
 
@@ -38,21 +37,29 @@ def print_question(judge: Judge, console: Console) -> None:
 
 def _describe_time(judge: Judge) -> str:
     """What all looks would take, and how far the given minutes reach."""
-    question = judge.question
-    seconds = 0.0
-    for task in question.tasks:
-        for arm in (question.candidate, question.baseline):
-            seconds += estimate_seconds(plan_searches(question, arm, task, LOOKS[-1]))
+    minutes, tasks = judge.question.minutes, judge.question.tasks
+    seconds = sum(judge.seconds_to_look(task, number) for task in tasks for number in range(len(LOOKS)))
     text = f"All {LOOKS[-1]} searches of each would take about {_duration(seconds)} of training."
-    if question.minutes is None or seconds <= 60 * question.minutes:
+    if minutes is None or seconds <= 60 * minutes:
         return text
-    reached = [look for look in LOOKS if seconds * look / LOOKS[-1] <= 60 * question.minutes]
-    buys = (
-        f"about {reached[-1]} searches of each, unless a task is decided earlier"
-        if reached
-        else f"the first look, after {LOOKS[0]} searches, at some of the tasks"
-    )
-    return f"{text} {question.minutes:g} minutes buy {buys}; minutes=null waits for all."
+    looks = _affordable_looks(judge, 60 * minutes)
+    buys = [
+        f"{(0, *LOOKS)[number]} on {', '.join(task for task in tasks if looks[task] == number)}"
+        for number in sorted(set(looks.values()), reverse=True)
+    ]
+    return f"{text} {minutes:g} minutes buy {'; '.join(buys)}; more where a task is decided earlier. minutes=null: all."
+
+
+def _affordable_looks(judge: Judge, seconds: float) -> dict[str, int]:
+    """The looks at each task for which the time suffices, if none of them decides it."""
+    looks = dict.fromkeys(judge.question.tasks, 0)
+    while waiting := [task for task in looks if looks[task] < len(LOOKS)]:
+        task = min(waiting, key=lambda name: judge.seconds_to_look(name, looks[name]))
+        seconds -= judge.seconds_to_look(task, looks[task])
+        if seconds < 0:
+            break
+        looks[task] += 1
+    return looks
 
 
 def _duration(seconds: float) -> str:

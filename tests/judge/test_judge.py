@@ -4,18 +4,23 @@ import json
 import signal
 from collections.abc import Callable
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from bench.analysis.findings import analyse
 from bench.analysis.load import load
 from bench.analysis.scores import deviations
 from bench.errors import ConfigError, StoreError
+from bench.jobs.plan import Plan
 from bench.judge.__main__ import main
+from bench.judge.judge import Judge
 from bench.judge.ledger import LEDGER_FILE, Ledger
 from bench.judge.question import compose_arm, parse_question
+from bench.judge.terminal import print_question
 from bench.judge.verdict import Verdict
 from tests.processes import Command, at_call
 
@@ -119,20 +124,51 @@ def test_asking_again_trains_nothing_and_gives_the_same_files(
 
 
 @pytest.mark.slow
-def test_when_the_time_is_up_a_task_may_be_left_without_a_look_and_more_time_goes_on(
-    judge: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_when_the_time_is_up_the_cheapest_look_was_taken_and_more_time_goes_on(
+    judge: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def estimate(plan: Plan) -> float:
+        return len(plan.trials) * {"quadratic": 2.0, "rosenbrock": 1.0}[plan.trials[0].config.task.name]
+
+    monkeypatch.setattr("bench.judge.judge.estimate_seconds", estimate)
     question = ["optimizer=scaled", "task=quadratic,rosenbrock", "task.steps=20", "task.eval_every=20"]
     first, second = judge(*question, "minutes=1e-6")["tasks"]
-    assert [look["searches"] for look in first["looks"]] == [3]
-    assert [look["searches"] for look in second["looks"]] == [0]
-    assert (second["verdict"], second["ratio"], second["ratio_low"], second["searches_needed"]) == (
-        "unresolved",
-    ) + 3 * (None,)
-    assert "rosenbrock: there was no time for the first look" in " ".join(capsys.readouterr().out.split())
+    assert [look["searches"] for look in second["looks"]] == [3]
+    assert [look["searches"] for look in first["looks"]] == [0]
+    assert (first["verdict"], first["ratio"], first["ratio_low"], first["searches_needed"]) == ("unresolved",) + 3 * (
+        None,
+    )
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1e-06 minutes buy 0 on quadratic, rosenbrock" in said
+    assert "quadratic: there was no time for the first look" in said
     assert (tmp_path / "judged" / "verdict.png").exists()
     again = judge(*question, "minutes=null")["tasks"]
     assert [task["looks"][0]["searches"] for task in again] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "buys"),
+    [
+        ("5", " 5 minutes buy 12 on rosenbrock; 8 on quadratic; more where a task is decided earlier."),
+        ("2.5", " 2.5 minutes buy 12 on rosenbrock; 0 on quadratic; more where a task is decided earlier."),
+        ("6", ""),
+        ("null", ""),
+    ],
+)
+def test_what_the_time_buys_is_said_beforehand(
+    minutes: str, buys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def estimate(plan: Plan) -> float:
+        assert plan.sweep.search
+        return plan.sweep.search.replicates * {"quadratic": 10.0, "rosenbrock": 5.0}[plan.trials[0].config.task.name]
+
+    monkeypatch.setattr("bench.judge.judge.estimate_seconds", estimate)
+    question = ["optimizer=lion", "task=quadratic,rosenbrock", f"minutes={minutes}", f"results_dir={tmp_path}"]
+    console = Console(file=StringIO(), width=500)
+    print_question(Judge(parse_question(question)), console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"would take about 6 min of training.{buys}" in said
+    assert ("minutes buy" in said) is bool(buys)
 
 
 def test_every_further_candidate_gets_a_smaller_share_of_the_error(judge: Any) -> None:
