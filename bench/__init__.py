@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads starve where a core is busy
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["analyse", "load_model", "load_runs", "plan", "plot", "train"]
 
 

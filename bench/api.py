@@ -104,6 +104,8 @@ def load_model(run: Run | PathLike, device: str = "cpu") -> nn.Module:
     Raises:
         ValueError: in one line, no such run, no weights, damaged ones, or ones that the task's model does not have.
     """
+    if not isinstance(run, Run) and not Path(run).is_dir():
+        raise ValueError(f"{run}: no such folder; expected a run, or its folder results/TASK/OPTIMIZER/RUN_ID")
     try:
         found = run if isinstance(run, Run) else read_run(Path(run))
     except READ_ERRORS as error:

@@ -1,5 +1,6 @@
 """Composing the configuration with Hydra outside of its own command line."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from bench.config.equal_ranges import section_of_class
 from bench.config.folders import find_conf_dir
+from bench.config.optimizer import OptimizerConfig
+from bench.config.task import TaskConfig
 
+OPTIONAL = re.compile(
+    rf"optimizer(\.base|\.rest)*\.({'|'.join(OptimizerConfig.model_fields)})=|task\.({'|'.join(TaskConfig.model_fields)})="
+)
 OmegaConf.register_new_resolver("class_name", lambda path: path.rpartition(".")[2].lower(), replace=True)
 
 
@@ -25,7 +31,12 @@ def compose(overrides: Sequence[str], own_dirs: Sequence[Path] = ()) -> DictConf
     """
     search_path = ",".join(f"file://{folder.resolve()}" for folder in own_dirs)
     with hydra.initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-        return hydra.compose("config", [*overrides, f"hydra.searchpath=[{search_path}]"])
+        return hydra.compose("config", [*admit_optional(overrides), f"hydra.searchpath=[{search_path}]"])
+
+
+def admit_optional(overrides: Sequence[str]) -> list[str]:
+    """The same overrides, where keys that every optimizer or task has need no + though their yaml leaves them out."""
+    return [f"++{text}" if OPTIONAL.match(text) else text for text in overrides]
 
 
 def compose_with_optimizer(optimizer: str, overrides: Sequence[str], own_dirs: Sequence[Path] = ()) -> DictConfig:

@@ -66,7 +66,7 @@ def explain(error: Exception, args: Sequence[str]) -> str:
     if missing := NOT_THERE.search(text):
         return str(explain_missing_key(missing.group(1), args))
     if ambiguous := AMBIGUOUS.search(text):
-        return _explain_several_values(*ambiguous.group(1).partition("=")[::2])
+        return _explain_several_values(*ambiguous.group(1).lstrip("+").partition("=")[::2])
     if isinstance(error, OverrideParseException):
         return _explain_override(error.override)
     if not isinstance(error, HydraException | OmegaConfBaseException):

@@ -10,7 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from bench.cli.compose import compose
 from bench.cli.folders import GROUPS, own_dirs
 from bench.cli.help import group_members
+from bench.config.optimizer import OptimizerConfig
 from bench.config.targets import accepts, locate, signature_text
+from bench.config.validation import known_keys
 from bench.errors import ConfigError, UnknownKeyError
 
 HOMES = ("optimizer", "task", "schedule", "average", "tracker")  # where a lost key is looked for, in this order
@@ -29,7 +31,7 @@ def explain_missing_key(key: str, args: Sequence[str]) -> ConfigError:
             return ConfigError(
                 key, value, f"not in its yaml, but {signature_text(optimizer_class)} takes it: write +{key}={value}"
             )
-        names = [str(name) for name in config.optimizer]
+        names = [*map(str, config.optimizer), *known_keys(OptimizerConfig)]
         return UnknownKeyError(key, value, names, signature_text(optimizer_class))
     known = OmegaConf.select(config, path) if path else config
     names = [str(name) for name in known] if isinstance(known, DictConfig) else []

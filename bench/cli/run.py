@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.cli.arguments import admit_own_files, options_first
-from bench.cli.compose import resolve
+from bench.cli.compose import admit_optional, resolve
 from bench.cli.explain import check_choices, explain, is_mistake
 from bench.cli.help import COMMANDS
 from bench.config.folders import find_conf_dir
@@ -40,7 +40,7 @@ def run_command(args: Sequence[str]) -> int:
             code: int = importlib.import_module(f"bench.{args[0]}.__main__").main(args[1:])
             return code
         check_choices(args)
-        sys.argv[1:] = options_first(args)
+        sys.argv[1:] = admit_optional(options_first(args))
         run_composed()
     except JobFailedError as error:
         return tell_error(str(error), 1)

@@ -72,8 +72,11 @@ class OptimizerConfig(OpenSection):
         return self
 
     def _check_base(self, base: "OptimizerConfig") -> None:
-        if self.labels or self.modifiers:
-            raise PydanticCustomError("allowed", "labels, rest and modifiers belong into base")
+        if self.modifiers:
+            text = "they go around a rule, not around a wrapper: write optimizer.base.modifiers"
+            raise ConfigError("optimizer.modifiers", list(self.modifiers), text)
+        if self.labels:
+            raise ConfigError("optimizer.labels", list(self.labels), "with a base, labels and rest stand inside of it")
         if "lr" in base.options:
             raise PydanticCustomError("allowed", "the lr of base stands at the optimizer itself")
         if any(part.base is not None or part.needs_closure for part in base.parts):

@@ -99,7 +99,7 @@ def _train_stage(plan: Plan) -> tuple[list[Run], StopSignal]:
 
 def _exit_unless_fine(runs: Sequence[Run], plan: Plan, stop: StopSignal) -> None:
     failed = [run for run in runs if run.status == "failed"]
-    if runs and (failed or stop.number is not None):
+    if failed or (stop.number is not None and any(run.status != "interrupted" for run in runs)):
         print_summary(plan, runs)
     if stop.number is not None:
         kept = sum(run.status != "interrupted" for run in runs)

@@ -1,13 +1,15 @@
 """The tables that end a job."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
 from rich.console import Console
 
 from bench.config.sweep import BEST, RAW_LOSS, STEPS
+from bench.jobs.packing import structure
 from bench.jobs.plan import Plan, open_edges
 from bench.jobs.tables import print_line, print_table, short_names
 from bench.runs.objective import rank_cells, split_replicates
@@ -39,7 +41,7 @@ def _print_run(plan: Plan, run: Run, console: Console) -> None:
     finals = {name: value for name, value in summary.figures.items() if name.startswith("final_")}
     figures = {
         **{name.replace("_", " ", 1): value for name, value in finals.items()},
-        "best val_loss": summary.best_val_loss,
+        f"lowest val_loss {_where_evaluated(plan)}": summary.best_val_loss,
         "at step": summary.best_step,
         f"steps to {target.metric} {sign} {target.value:g}": _steps(summary.steps_to_target),
         "seconds to target": _steps(summary.seconds_to_target),
@@ -49,6 +51,14 @@ def _print_run(plan: Plan, run: Run, console: Console) -> None:
     }
     print_table([{"figure": name, "value": value} for name, value in figures.items()], console)
     print_line(f"run: {run.folder}", console)
+
+
+def _where_evaluated(plan: Plan) -> str:
+    """What evaluations while training read, which may be less than the whole split of the final ones."""
+    config = plan.trials[0].config
+    task = plan.tasks.get(config.task, config.device)
+    some, whole = getattr(task, "num_eval", 0), getattr(task, "num_val", 0)
+    return f"on {some:,} of {whole:,} examples" if some < whole else "while training"
 
 
 def _print_sweep(plan: Plan, runs: Sequence[Run], console: Console) -> None:
@@ -132,8 +142,25 @@ def print_plan(plan: Plan) -> None:
         side_by_side = f", {workers} side by side" if workers > 1 else ""
         size = " or ".join([*map(str, sizes[:-1]), _count(sizes[-1], "trial")])
         print_line(f"  {_count(len(packs), 'pack')} of {size}{side_by_side}{estimate}", console)
-    for reason in sorted({pack.reason for pack in packs if pack.reason}):
-        print_line(f"  one by one: {reason}", console)
+    for reason in sorted(set(_reasons_alone(plan))):
+        print_line(f"  {reason}", console)
+
+
+def _reasons_alone(plan: Plan) -> Iterator[str]:
+    """Why trials of a plan with several train alone; later stages have the same reasons."""
+    alike = Counter(structure(trial.config) for trial in plan.trials)
+    is_first = plan.stage == "tuning" and not plan.growth
+    for pack in plan.packing.packs if is_first and len(plan.trials) > 1 else ():
+        if len(pack.trials) > 1:
+            continue
+        if pack.reason:
+            yield f"one by one: {pack.reason}"
+        elif alike[structure(pack.trials[0].config)] == 1:
+            yield "one by one: no other trial has the same structure"
+        elif plan.session.pack_size == 1:
+            yield "one by one: pack_size=1"
+        else:
+            yield "each alone, measured to be as fast as in packs; pack_size=N trains N together"
 
 
 def _headline(plan: Plan) -> str:

@@ -80,7 +80,7 @@ def parse_question(args: Sequence[str]) -> Question:
     if "--self" in args:
         if own["optimizer"]:
             raise ConfigError("optimizer", own["optimizer"], "--self judges the baseline against itself; leave it out")
-        label = f"{baseline.label} tuned anew"
+        label = f"{baseline.label} (tuned anew)"
         candidate = Arm(label, baseline.optimizer, (*baseline.overrides, *ANEW))
     elif not own["optimizer"]:
         raise ConfigError("optimizer", None, "which optimizer is to be judged? optimizer=NAME, or --self")

@@ -81,7 +81,7 @@ def _parse_rounds(text: str) -> int:
 
 def _warn_of_load() -> None:
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
-        log.warning("%.1f processes run on this machine: times are noisier, ratios hold", os.getloadavg()[0])
+        log.warning("this machine is busy, its load %.1f: times are noisier, ratios hold", os.getloadavg()[0])
 
 
 if __name__ == "__main__":

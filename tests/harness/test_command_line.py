@@ -66,6 +66,9 @@ MISTAKES = {
     "--cfg": "argument --cfg/-c: expected one argument",
     "seed=1 -m --cfg job": "expected only one of",
     "optimizer=custom": "optimizer._target_=???: expected a class",
+    "optimizer=sam_adamw optimizer.modifiers=[cautious]": "not around a wrapper: write optimizer.base.modifiers",
+    "optimizer.grops=[]": "has no such option, did you mean 'groups'?",
+    "task.accumulate=1,2": "task.accumulate=1,2: several values: add -m to train a job for each value of task.acc",
     "sweep=lr sweep.axes.optimizer.lr=[-1.0,0.1]": "optimizer.lr=-1.0: expected a finite number of at least 0",
 }
 
@@ -233,6 +236,19 @@ def test_multirun_multiplies_optimizers_and_sweeps(
     assert "sits on the" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "key", ["optimizer.groups=[{match: head.*, lr: 0.5}]", "optimizer.modifiers=[cautious]", "task.accumulate=2",
+            "task.spike={step: 3, factor: 10}"],
+)  # fmt: skip
+def test_keys_that_every_optimizer_and_task_has_need_no_plus(
+    key: str, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    args = [*small("mlp"), "task.steps=4", "tracker=none", "results_dir=out"]
+    for text in (key, f"+{key}"):
+        assert run_main(monkeypatch, tmp_path, [*args, text]) == 0
+    assert "stored before" in capfd.readouterr().out, "with a plus and without, it is one and the same run"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.slow
 def test_a_signal_leaves_an_interrupted_run_with_what_was_measured(
@@ -247,6 +263,8 @@ def test_a_signal_leaves_an_interrupted_run_with_what_was_measured(
     done = process.finish()
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
+    assert done.stdout == "", "a table of what was not trained"
+    assert "stopped: 0 of 1 trials are finished; the same command goes on from here" in done.stderr
     (run,) = [json.loads(path.read_text()) for path in tmp_path.rglob("run.json")]
     assert run["status"] == "interrupted"
     assert run["summary"]["num_steps"] > 0

@@ -77,6 +77,41 @@ def test_a_job_shows_the_accuracy_of_one_run_and_of_a_sweep(
     assert re.search(r"^ +lr +val_loss +val_accuracy", capsys.readouterr().out, re.MULTILINE)
 
 
+@pytest.mark.parametrize(("num_eval", "where"), [(100, "on 100 of 500 examples"), (500, "while training")])
+def test_a_loss_of_some_examples_is_not_shown_as_one_of_all(
+    num_eval: int,
+    where: str,
+    mapping: Callable[..., dict[str, Any]],
+    small: Callable[[str], list[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasks.mlp.MLPTask.num_eval", num_eval)
+    run_job(mapping(*small("mlp"), "task.steps=2"))
+    assert re.search(f"^lowest val_loss {where} +[0-9]", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["pack_size=1"], "one by one: pack_size=1"),
+        (["pack_size=auto"], "each alone, measured to be as fast as in packs; pack_size=N trains N together"),
+        (["sweep=none", "+sweep.axes.task.width=[4,8]"], "one by one: no other trial has the same structure"),
+    ],
+)
+def test_what_trains_one_by_one_says_why_once(
+    overrides: list[str],
+    reason: str,
+    mapping: Callable[..., dict[str, Any]],
+    small: Callable[[str], list[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bench.jobs.calibration.Calibration.pack_size", lambda *args: (1, 1.0))
+    run_job(mapping(*small("mlp"), "sweep=lr", "workers=1", "dry_run=true", *overrides))
+    assert capsys.readouterr().out.count(f"  {reason}\n") == 1
+
+
 @pytest.mark.parametrize(("num_trials", "detail"), [(1, "train_loss 0.123"), (1024, "median loss 0.123")])
 def test_progress_says_whose_loss_it_shows_within_70_columns(
     num_trials: int, detail: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

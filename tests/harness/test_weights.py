@@ -148,3 +148,5 @@ def test_weights_of_another_model_and_a_folder_without_a_run_are_one_line(
         bench.load_model(run.model_copy(update={"config": wider}).at(run.folder))
     with pytest.raises(ValueError, match=r"run\.json is missing"):
         bench.load_model(tmp_path)
+    with pytest.raises(ValueError, match=r"^0a1b2c: no such folder; expected a run, or its folder results/[^\n]+$"):
+        bench.load_model("0a1b2c")

@@ -71,6 +71,11 @@ def test_sam_is_algorithm_1_and_takes_two_gradients_a_step() -> None:
     assert_equal(params, sam_by_the_formula((LR, LR)))
 
 
+def test_sam_without_a_closure_says_what_it_needs() -> None:
+    with pytest.raises(TypeError, match=r"^SAM\.step\(\) missing 1 required positional argument: 'closure'$"):
+        SAM(torch.optim.SGD(start(), lr=LR)).step()  # type: ignore[call-arg]
+
+
 def test_sam_around_several_optimizers_has_one_norm_over_all_parameters() -> None:
     params = start()
     train(SAM([torch.optim.SGD(params[:1], lr=LR), torch.optim.SGD(params[1:], lr=LR / 3)], rho=RHO), params)
