@@ -54,8 +54,14 @@ def is_mistake(error: Exception) -> bool:
     return isinstance(error, known) or failed_to_compose(error)
 
 
-def explain(error: Exception, args: Sequence[str]) -> str:
-    """One line for a mistake in the overrides `args` or in a yaml file, or for a folder that cannot be used."""
+def explain(error: Exception, args: Sequence[str], *, takes_several: bool = False) -> str:
+    """One line for a mistake in the overrides `args` or in a yaml file, or for a folder that cannot be used.
+
+    Args:
+        error: the mistake.
+        args: the overrides.
+        takes_several: whether the command trains a job for each of several values with -m.
+    """
     if isinstance(error, ConfigError | StoreError):
         return str(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
@@ -66,7 +72,8 @@ def explain(error: Exception, args: Sequence[str]) -> str:
     if missing := NOT_THERE.search(text):
         return str(explain_missing_key(missing.group(1), args))
     if ambiguous := AMBIGUOUS.search(text):
-        return _explain_several_values(*ambiguous.group(1).lstrip("+").partition("=")[::2])
+        key, _, value = ambiguous.group(1).lstrip("+").partition("=")
+        return _explain_several_values(key, value, takes_several)
     if isinstance(error, OverrideParseException):
         return _explain_override(error.override)
     if not isinstance(error, HydraException | OmegaConfBaseException):
@@ -92,8 +99,8 @@ def _explain_missing_value(error: OmegaConfBaseException) -> str:
     return str(ConfigError(key, "???", "this key needs a value"))
 
 
-def _explain_several_values(key: str, value: str) -> str:
-    first = f"add -m to train a job for each value of {key}"
+def _explain_several_values(key: str, value: str, takes_several: bool) -> str:
+    first = f"add -m to train a job for each value of {key}" if takes_several else "expected one"
     if key in GROUPS:
         return f"{key}={shorten(value)}: several values: {first}"
     if key == "seed":

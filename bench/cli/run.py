@@ -27,7 +27,7 @@ def run_composed(config: DictConfig) -> float:
     try:
         return run_job(resolve(config))
     except (ConfigError, StoreError, OmegaConfBaseException) as error:  # exits here: Hydra would add a line of its own
-        raise SystemExit(tell_error(explain(error, sys.argv[1:]), 2)) from error
+        raise SystemExit(tell_error(explain(error, sys.argv[1:], takes_several=True), 2)) from error
 
 
 def run_command(args: Sequence[str]) -> int:
@@ -48,7 +48,7 @@ def run_command(args: Sequence[str]) -> int:
         return tell_error("stopped at once", 130)
     except Exception as error:
         if is_mistake(error):
-            return tell_error(explain(error, args), 2)
+            return tell_error(explain(error, args, takes_several=True), 2)
         if type(error).__module__.partition(".")[0] != "submitit":
             raise
         line = str(error).rstrip().splitlines()[-1]  # what the job itself has told on its stderr

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
@@ -59,14 +60,25 @@ class Judge:
         Store(question.results_dir).check_writable()
         self.key = key_of([trial for plans in self.plans.values() for plan in plans for trial in plan.trials])
         self.ledger = Ledger(question.results_dir)
-        self.number = (
-            1
-            if question.is_self
-            else self.ledger.number(self.key, question.candidate.label, question.baseline.label, question.tasks)
-        )
-        self.level = candidate_level(self.number)
-        self.started = time.monotonic()
         self._seconds: dict[tuple[str, int], float] = {}
+
+    @cached_property
+    def number(self) -> int:
+        """The candidate's number in this folder, which is written down at the first look at it."""
+        question = self.question
+        if question.is_self:
+            return 1
+        return self.ledger.number(self.key, question.candidate.label, question.baseline.label, question.tasks)
+
+    @property
+    def level(self) -> float:
+        """What all that is said of this candidate may err."""
+        return candidate_level(self.number)
+
+    @property
+    def name(self) -> str:
+        """What the files of this question are called."""
+        return f"{self.question.candidate.optimizer.replace('/', '_')}-{self.key[:8]}"
 
     def _plan(self, task: str, num_searches: int) -> tuple[Plan, Plan]:
         candidate, baseline = self.question.candidate, self.question.baseline
@@ -80,6 +92,7 @@ class Judge:
 
         So the time decides some tasks rather than beginning all: few searches of each leave everything unresolved.
         """
+        self.started = time.monotonic()
         while waiting := [progress for progress in self.tasks if progress.is_open]:
             progress = min(waiting, key=lambda each: self.seconds_to_look(each.task, len(each.looks)))
             if not self._has_time(progress):

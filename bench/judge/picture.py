@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.files import os_errors_as_store_error, replace_durably
-from bench.judge.verdict import Verdict
+from bench.judge.verdict import Verdict, keep
 from bench.report.figures.style import MUTED, Picture, make_palette, panels, style_context
 from bench.report.figures.verdicts import COLORS, draw_ratios
 from bench.report.svg import save_svg
@@ -14,17 +13,14 @@ from bench.report.svg import save_svg
 PICTURE_NAME = "verdict"
 
 
-def write_picture(verdict: Verdict, results_dir: Path) -> Path:
-    """Write `verdict.svg` and `verdict.png`, each whole or not at all; returns the latter. Raises StoreError."""
+def write_picture(verdict: Verdict, results_dir: Path, name: str) -> Path:
+    """Write `verdict.svg` and `verdict.png` as `keep` does; returns the latter. Raises StoreError."""
     with style_context():
         picture = draw_verdict(verdict)
         svg, png = save_svg(picture), io.BytesIO()
         picture.figure.savefig(png, format="png", dpi=160)
-    path = results_dir / f"{PICTURE_NAME}.png"
-    with os_errors_as_store_error(results_dir):
-        replace_durably(path.with_suffix(".svg"), svg.encode())
-        replace_durably(path, png.getvalue())
-    return path
+    keep(svg.encode(), results_dir / f"{PICTURE_NAME}.svg", name)
+    return keep(png.getvalue(), results_dir / f"{PICTURE_NAME}.png", name)
 
 
 def draw_verdict(verdict: Verdict) -> Picture:

@@ -64,8 +64,15 @@ class Question:
         return self.candidate.optimizer == self.baseline.optimizer and self.candidate.overrides[-2:] == ANEW
 
 
+def parse_questions(args: Sequence[str]) -> list[Question]:
+    """A question for each candidate on a command line: `optimizer=lion,muon` names two. Raises ConfigError."""
+    others = [arg for arg in args if not arg.startswith("optimizer=")]
+    names = [name for arg in args if arg not in others for name in arg.partition("=")[2].split(",") if name]
+    return [parse_question([*others, f"optimizer={name}"]) for name in dict.fromkeys(names)] or [parse_question(args)]
+
+
 def parse_question(args: Sequence[str]) -> Question:
-    """The question on a command line.
+    """The question about one candidate.
 
     Raises:
         ConfigError: a key that is missing, that this command sets by itself, or that has a value it cannot have.
@@ -75,6 +82,8 @@ def parse_question(args: Sequence[str]) -> Question:
         key: given.pop(key, None)
         for key in ("optimizer", "baseline", "task", "suite", "minutes", "results_dir", "report")
     }
+    if "," in (own["baseline"] or ""):
+        raise ConfigError("baseline", own["baseline"], "expected one; several candidates are optimizer=NAME,NAME")
     baseline = Arm(own["baseline"] or "adamw", own["baseline"] or "adamw", _take(given, "baseline"))
     candidate = Arm(own["optimizer"] or "", own["optimizer"] or "", _take(given, "optimizer"))
     if "--self" in args:

@@ -83,26 +83,42 @@ def _describe_interval(difference: float, low: float, high: float) -> str:
 
 
 def print_verdict(verdict: Verdict, judge: Judge, console: Console) -> None:
-    """A row per task, and what it would take where a task is unresolved."""
+    """Two rows per task, its word and what stands behind it, and what it would take where a task is unresolved."""
     print_line(f"\n{verdict.candidate} against {verdict.baseline}", console, style="bold")
-    print_table([_row(task) for task in verdict.tasks], console)
-    print_line("ratio: of the geometric means of final test losses; below 1 is better for the candidate.", console)
+    print_table([_describe_word(task) for task in verdict.tasks], console)
+    print_line("ratio: of the geometric means of final test losses; below 1 is better for the candidate.\n", console)
+    print_table([_describe_grounds(task) for task in verdict.tasks], console)
+    print_line("margin: ratios too near to 1 to matter; failed: searches of the candidate and of the", console)
+    print_line("baseline; sd: of the logarithms of the candidate's losses.", console)
     for note in [*verdict.notes, *_outlook(verdict.tasks, judge)]:
         print_line(note, console, style="yellow")
 
 
-def _row(task: TaskVerdict) -> dict[str, Any]:
-    last = task.looks[-1]
+def print_words(verdicts: Sequence[Verdict], console: Console) -> None:
+    """A line for each of several candidates."""
+    for verdict in verdicts:
+        words = ", ".join(f"{task.verdict} on {task.task}" for task in verdict.tasks)
+        print_line(f"{verdict.candidate} against {verdict.baseline}: {words}", console)
+
+
+def _describe_word(task: TaskVerdict) -> dict[str, Any]:
     return {
         "task": task.task,
         "verdict": task.verdict,
-        "failures": task.failure_verdict or "alike",
         "ratio": task.ratio,
         "from": task.ratio_low,
         "to": task.ratio_high,
+        "searches": task.looks[-1].searches,
+    }
+
+
+def _describe_grounds(task: TaskVerdict) -> dict[str, Any]:
+    last = task.looks[-1]
+    return {
+        "task": task.task,
         "margin": f"{math.exp(-task.margin):.3g} to {math.exp(task.margin):.3g}",
-        "searches": last.searches,
-        "failed": f"{last.failed} and {last.baseline_failed}",
+        "failures": task.failure_verdict.removeprefix("fails ") or "alike",
+        "failed": f"{last.failed}, {last.baseline_failed}",
         "sd between searches": task.sd_searches,
         "sd between seeds": task.sd_seeds,
     }

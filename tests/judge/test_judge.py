@@ -1,11 +1,13 @@
 """The judge from its command line to its verdict: planted optimizers, kills, candidates that are remembered."""
 
+import io
 import json
 import signal
 from collections.abc import Callable
 from functools import partial
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,14 +16,15 @@ from rich.console import Console
 from bench.analysis.findings import analyse
 from bench.analysis.load import load
 from bench.analysis.scores import deviations
+from bench.analysis.sequential import FAILS_MORE, SAME
 from bench.errors import ConfigError, StoreError
 from bench.jobs.plan import Plan
 from bench.judge.__main__ import main
 from bench.judge.judge import Judge
 from bench.judge.ledger import LEDGER_FILE, Ledger
 from bench.judge.question import compose_arm, parse_question
-from bench.judge.terminal import print_question
-from bench.judge.verdict import Verdict
+from bench.judge.terminal import print_question, print_verdict
+from bench.judge.verdict import LookAt, TaskVerdict, Verdict
 from tests.processes import Command, at_call
 
 PLANTED = '''
@@ -171,10 +174,13 @@ def test_what_the_time_buys_is_said_beforehand(
     assert ("minutes buy" in said) is bool(buys)
 
 
-def test_every_further_candidate_gets_a_smaller_share_of_the_error(judge: Any) -> None:
+def test_every_further_candidate_gets_a_smaller_share_of_the_error(judge: Any, tmp_path: Path) -> None:
     asked = ["optimizer=scaled", "optimizer=random", "optimizer=scaled"]
     verdicts = [judge(candidate, *TINY["quadratic"], "task.steps=2", "task.eval_every=2") for candidate in asked]
     assert [verdict["candidate_number"] for verdict in verdicts] == [1, 2, 1]
+    for candidate, verdict in zip(asked, verdicts, strict=True):
+        (kept,) = (tmp_path / "judged" / "verdicts").glob(f"{candidate.removeprefix('optimizer=')}-*.json")
+        assert json.loads(kept.read_text()) == verdict
     assert [verdict["alpha"] for verdict in verdicts] == pytest.approx([0.05 / 2, 0.05 / 6, 0.05 / 2])
 
 
@@ -198,6 +204,51 @@ def test_the_same_trials_chosen_by_another_loss_are_another_candidate(judge: Any
     asked = ["optimizer=scaled", "average=ema", *TINY["quadratic"], "task.steps=2", "task.eval_every=2"]
     verdicts = [judge(*asked, f"sweep.objective={objective}") for objective in ("val_loss", "ema_val_loss", "val_loss")]
     assert [verdict["candidate_number"] for verdict in verdicts] == [1, 2, 1]
+
+
+@pytest.mark.slow
+def test_several_candidates_are_judged_against_the_same_searches(
+    judge: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge("optimizer=scaled,random", *TINY["quadratic"], "task.steps=2", "task.eval_every=2", "minutes=1e-6")
+    numbers = {}
+    for kept in (tmp_path / "judged" / "verdicts").glob("*.json"):
+        verdict = json.loads(kept.read_text())
+        numbers[verdict["candidate"]] = verdict["candidate_number"]
+    assert numbers == {"scaled": 1, "random": 2}
+    trained = {name: len(list((tmp_path / "judged" / "quadratic" / name).glob("*/run.json")))
+               for name in ("adamw", "scaled", "random")}  # fmt: skip
+    assert len(set(trained.values())) == 1
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()[-2:]] == [
+        "scaled against adamw", "random against adamw",
+    ]  # fmt: skip
+
+
+def test_a_mistake_in_the_last_candidate_is_told_ahead_of_any_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["optimizer=lion,lionn", "task=quadratic", "results_dir=judged"]) == 2
+    assert "optimizer=lionn: no such optimizer, did you mean 'lion'?" in capsys.readouterr().err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("width", [70, 80, 120, None])
+def test_the_verdict_has_a_line_per_cell_whatever_the_width(width: int | None) -> None:
+    look = LookAt(searches=12, level=0.01, difference=0.1234567, low=-1.234567, high=1.234567, verdict=SAME, failed=12,
+                  baseline_failed=12, failure_p_value=0.5, failure_verdict=FAILS_MORE)  # fmt: skip
+    task = TaskVerdict(task="matrix_factorization", verdict=SAME, failure_verdict=FAILS_MORE, ratio=1.123456789,
+                       ratio_low=0.123456789, ratio_high=12.3456789, margin=0.1, sd_searches=0.123456789,
+                       sd_seeds=0.123456789, baseline_sd_searches=0.1, baseline_sd_seeds=0.1, searches_needed=None,
+                       looks=[look])  # fmt: skip
+    verdict = Verdict(candidate="lion", baseline="adamw", candidate_number=1, alpha=0.025, trials_per_search=8,
+                      fresh_seeds=[100], planned_looks=[3], notes=[], tasks=[task])  # fmt: skip
+    console = Console(width=width or 40, force_terminal=width is not None, file=io.StringIO(), color_system=None)
+    print_verdict(verdict, SimpleNamespace(tasks=[None]), console)  # type: ignore[arg-type]
+    assert isinstance(console.file, io.StringIO)
+    rows = [line for line in console.file.getvalue().splitlines() if line.startswith("matrix_factorization")]
+    assert [len(row.split()) for row in rows] == [1 + 3 + 4, 1 + 3 + 2 + 2 + 2]
+    assert max(map(len, rows)) <= (width or 80)
 
 
 def test_a_class_without_a_yaml_is_searched_over_ranges_as_wide_as_everybodys() -> None:
@@ -231,6 +282,7 @@ def test_the_baseline_against_itself_searches_elsewhere_and_is_shown_on_the_same
     [
         (["task=mlp"], "which optimizer"),
         (["optimizer=adam", "minutes=-1"], "minutes=-1: expected a number of minutes above 0"),
+        (["optimizer=adam", "baseline=adamw,muon"], "several candidates are optimizer=NAME,NAME"),
         (["optimizer=adam", "seed=3"], "sets this by itself"),
         (["optimizer=adam", "sweep.search.replicates=3"], "sets this by itself"),
         (["optimizer=adam", "task=mlp", "suite=core"], "give one of both"),
