@@ -1,6 +1,7 @@
 """Scikit-learn's handwritten digits, cut once for every task that uses them."""
 
 import gzip
+from functools import cache
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ def shift_images(pixels: Tensor) -> Tensor:
     return windows.permute(1, 2, 0, 3, 4).reshape(9, -1, SIZE**2)
 
 
+@cache
 def read_digits() -> tuple[np.ndarray, np.ndarray]:
     """What `sklearn.datasets.load_digits` returns as data float64 [1797, 64], 0 to 16, and target int64 [1797].
 

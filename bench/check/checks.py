@@ -49,7 +49,7 @@ def check_parameter_shapes(subject: Subject) -> str:
 
 def check_first_step(subject: Subject) -> str:
     """The first step has the closed form that the class declares as `first_update(grad, group)`."""
-    params = make_params(subject.shapes(), torch.float64)
+    params = make_params(subject.shapes, torch.float64)
     optimizer = subject.start(params)
     declared = getattr(optimizer, "first_update", None)
     if declared is None:
@@ -68,7 +68,7 @@ def check_first_step(subject: Subject) -> str:
 
 def check_state_round_trip(subject: Subject) -> str:
     """Saved and loaded, it goes on bit for bit."""
-    params = make_params(subject.shapes())
+    params = make_params(subject.shapes)
     optimizer = subject.start(params)
     subject.train(optimizer, params, range(NUM_STEPS))
     file = io.BytesIO()
@@ -85,7 +85,7 @@ def check_state_round_trip(subject: Subject) -> str:
 
 def check_none_gradients(subject: Subject) -> str:
     """A parameter without a gradient stays, the others move."""
-    params = make_params(subject.shapes())
+    params = make_params(subject.shapes)
     optimizer, before = subject.start(params), values_of(params)
     for step in range(NUM_STEPS):
         subject.step(optimizer, params, [None, *make_grads(params, step)[1:]])
@@ -97,7 +97,7 @@ def check_none_gradients(subject: Subject) -> str:
 
 def check_zero_gradients(subject: Subject) -> str:
     """Zero gradients from the start are no division by zero."""
-    params = make_params(subject.shapes())
+    params = make_params(subject.shapes)
     optimizer, before = subject.start(params), values_of(params)
     drop_decay(optimizer)
     for _ in range(NUM_STEPS):
@@ -133,7 +133,7 @@ def check_group_lr(subject: Subject) -> str:
 def check_lr_of_zero(subject: Subject) -> str:
     """lr = 0 changes nothing, the decay included."""
     for decay in (True, False):
-        params = make_params(subject.shapes())
+        params = make_params(subject.shapes)
         optimizer, before = subject.start(params), values_of(params)
         set_lr(optimizer, 0.0)
         if not decay:
@@ -145,7 +145,7 @@ def check_lr_of_zero(subject: Subject) -> str:
 
 
 def _check_dtype(subject: Subject, dtype: torch.dtype) -> str:
-    params = make_params(subject.shapes(), dtype)
+    params = make_params(subject.shapes, dtype)
     optimizer, before = subject.start(params), values_of(params)
     subject.train(optimizer, params, range(2 * NUM_STEPS))
     require(all(param.dtype == dtype for param in params), "a parameter changed its dtype")
@@ -200,7 +200,7 @@ def check_deterministic(subject: Subject) -> str:
     results = []
     for _ in range(2):
         torch.manual_seed(0)
-        params = make_params(subject.shapes())
+        params = make_params(subject.shapes)
         subject.train(subject.start(params), params, range(2 * NUM_STEPS))
         results.append(values_of(params))
     require_equal(results[1], results[0], "two runs differ")

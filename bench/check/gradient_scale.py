@@ -28,7 +28,7 @@ def check_gradient_scale(subject: Subject) -> str:
 
 def movement(subject: Subject, scale: float) -> Tensor:
     """How far the parameters go in a few steps along gradients times `scale`, as one float64 vector."""
-    params = make_params(subject.shapes())
+    params = make_params(subject.shapes)
     optimizer, before = subject.start(params), values_of(params)
     drop_decay(optimizer)
     subject.train(optimizer, params, range(NUM_STEPS), scale)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
@@ -79,6 +80,7 @@ class Subject:
         for step in steps:
             self.step(optimizer, params, [grad * scale for grad in make_grads(params, step)])
 
+    @cached_property
     def shapes(self) -> tuple[Shape, ...]:
         """Shapes of parameters that it can train."""
         return (*MATRICES, *(shape for shape in OTHERS if self._trains(shape)))

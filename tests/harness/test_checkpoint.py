@@ -35,7 +35,7 @@ OURS = [name for name, config in RULES.items() if str(config["_target_"]).starts
 # HeavyBall's compile for most of a minute each, and its PSGD keeps a random generator outside of its state_dict
 QUICK = [name for name in CONFIGS if not name.startswith("heavyball")]
 SEEDS = ["sweep=seeds", "sweep.axes.seed=[0,1,2]"]
-STEPS, STOP_STEP = 25, 17  # the last checkpoint of an undisturbed training is at step 24
+STEPS, STOP_STEP = 13, 8  # the last checkpoint of an undisturbed training is at step 12
 
 
 class StopAt:
@@ -54,7 +54,7 @@ class StopAt:
 
 def run(plan: Plan, trials: Sequence[Trial], folder: Path, stop_at: int | None = None) -> list[Record]:
     stop = StopSignal()
-    checkpoint = Checkpoint(folder, [trial.run_id for trial in trials], Cadence(steps=24))
+    checkpoint = Checkpoint(folder, [trial.run_id for trial in trials], Cadence(steps=12))
     task = plan.tasks.get(trials[0].config.task, "cpu")
     return train([trial.config for trial in trials], task, [StopAt(stop_at, stop)], stop, checkpoint)
 
@@ -74,7 +74,7 @@ def assert_same_training(plan: Plan, trials: Sequence[Trial], folder: Path) -> N
     assert [record.status for record in resumed] == ["completed"] * len(trials), resumed[0].message
     assert [numbers(record) for record in resumed] == [numbers(record) for record in calm]
     states = [last_state(folder / name, trials) for name in ("calm", "stopped")]
-    assert states[0]["step"] == states[1]["step"] == 24
+    assert states[0]["step"] == states[1]["step"] == 12
     for one, other in zip(*(tree_leaves(state["learner"]) for state in states), strict=True):
         assert torch.equal(one, other) if isinstance(one, Tensor) else repr(one) == repr(other)
 
@@ -85,21 +85,21 @@ def last_state(folder: Path, trials: Sequence[Trial]) -> Any:
 
 @pytest.mark.parametrize("optimizer", [*OURS, "nadam", "rmsprop"])
 def test_a_pack_goes_on_bit_by_bit(plan: MakePlan, small: Small, tmp_path: Path, optimizer: str) -> None:
-    made = plan(f"optimizer={optimizer}", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=7", *SEEDS)
+    made = plan(f"optimizer={optimizer}", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=5", *SEEDS)
     assert_same_training(made, made.trials, tmp_path)
 
 
 @pytest.mark.parametrize("optimizer", QUICK)
 def test_a_single_trial_goes_on_bit_by_bit(plan: MakePlan, small: Small, tmp_path: Path, optimizer: str) -> None:
     pytest.importorskip(str(CONFIGS[optimizer]["_target_"]).partition(".")[0])
-    made = plan(f"optimizer={optimizer}", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=7", "clip_norm=1.0")
+    made = plan(f"optimizer={optimizer}", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=5", "clip_norm=1.0")
     assert_same_training(made, made.trials, tmp_path)
 
 
 @pytest.mark.parametrize("task", ["quadratic", "rosenbrock", "gpt_nano"])
 def test_every_task_goes_on_bit_by_bit(plan: MakePlan, small: Small, tmp_path: Path, task: str) -> None:
     spike = f"+task.spike={{step: {STOP_STEP + 1}, factor: 100}}"
-    short = ["schedule=wsd", f"task.steps={STEPS}", "task.eval_every=7", "diagnostics=true", spike, *SEEDS]
+    short = ["schedule=wsd", f"task.steps={STEPS}", "task.eval_every=5", "diagnostics=true", spike, *SEEDS]
     made = plan("optimizer=adamuon" if task == "gpt_nano" else "optimizer=adam", *small(task), *short)
     assert_same_training(made, made.trials, tmp_path / "pack")
     assert_same_training(made, made.trials[:1], tmp_path / "alone")
@@ -108,20 +108,20 @@ def test_every_task_goes_on_bit_by_bit(plan: MakePlan, small: Small, tmp_path: P
 @pytest.mark.parametrize("average", ["average.decays=[0.9,0.98]", "average.windows=[2,3]"])
 def test_averages_go_on_bit_by_bit(plan: MakePlan, small: Small, tmp_path: Path, average: str) -> None:
     kind = ["average=ema"] if "decays" in average else ["average=lawa", "average.every=5"]
-    made = plan("optimizer=adamw", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=7", *kind, average, *SEEDS)
+    made = plan("optimizer=adamw", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=5", *kind, average, *SEEDS)
     assert_same_training(made, made.trials, tmp_path / "pack")
     assert_same_training(made, made.trials[:1], tmp_path / "alone")
 
 
 def test_warm_ups_go_on_where_they_were(plan: MakePlan, small: Small, tmp_path: Path) -> None:
     warm = ["optimizer.num_beta_slow_warmup_steps=30", "optimizer.num_alpha_warmup_steps=30"]
-    made = plan("optimizer=ademamix", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=7", *warm, *SEEDS)
+    made = plan("optimizer=ademamix", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=5", *warm, *SEEDS)
     assert_same_training(made, made.trials, tmp_path)
 
 
 def test_a_pack_goes_on_after_a_trial_has_left_it(plan: MakePlan, small: Small, tmp_path: Path) -> None:
     lrs = "sweep.axes.optimizer.lr=[0.01,1.0e30,0.001]"
-    made = plan("optimizer=adamw", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=7", "sweep=lr", lrs)
+    made = plan("optimizer=adamw", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=5", "sweep=lr", lrs)
     calm = run(made, made.trials, tmp_path / "calm")
     run(made, made.trials, tmp_path / "stopped", STOP_STEP)
     resumed = run(made, made.trials, tmp_path / "stopped")
@@ -133,7 +133,7 @@ def test_a_pack_goes_on_after_a_trial_has_left_it(plan: MakePlan, small: Small, 
 def test_a_damaged_checkpoint_is_set_aside_and_its_trials_begin_again(
     plan: MakePlan, small: Small, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
-    made = plan("optimizer=adamw", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=7", *SEEDS)
+    made = plan("optimizer=adamw", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=5", *SEEDS)
     calm = run(made, made.trials, tmp_path / "calm")
     run(made, made.trials, tmp_path / "stopped", STOP_STEP)
     (path,) = (tmp_path / "stopped").glob("*.ckpt")

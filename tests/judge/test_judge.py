@@ -3,7 +3,8 @@
 import io
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -149,39 +150,53 @@ def test_when_the_time_is_up_the_cheapest_look_was_taken_and_more_time_goes_on(
     assert [task["looks"][0]["searches"] for task in again] == [3, 3]
 
 
-@pytest.mark.parametrize(
-    ("minutes", "buys"),
-    [
-        ("5", " 5 minutes buy 12 on rosenbrock; 8 on quadratic; more where a task is decided earlier."),
-        ("2.5", " 2.5 minutes buy 12 on rosenbrock; 0 on quadratic; more where a task is decided earlier."),
-        ("6", ""),
-        ("null", ""),
-    ],
-)
-def test_what_the_time_buys_is_said_beforehand(
-    minutes: str, buys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def estimated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
+    """A judge of two tasks: a search takes 10 s on one and 5 s on the other."""
+
     def estimate(plan: Plan) -> float:
         assert plan.sweep.search
         return plan.sweep.search.replicates * {"quadratic": 10.0, "rosenbrock": 5.0}[plan.trials[0].config.task.name]
 
-    monkeypatch.setattr("bench.judge.judge.estimate_seconds", estimate)
-    question = ["optimizer=lion", "task=quadratic,rosenbrock", f"minutes={minutes}", f"results_dir={tmp_path}"]
+    folder = tmp_path_factory.mktemp("judged")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.judge.judge.estimate_seconds", estimate)
+        yield Judge(parse_question(["optimizer=lion", "task=quadratic,rosenbrock", f"results_dir={folder}"]))
+
+
+@pytest.mark.parametrize(
+    ("minutes", "buys"),
+    [
+        (5.0, " 5 minutes buy 12 on rosenbrock; 8 on quadratic; more where a task is decided earlier."),
+        (2.5, " 2.5 minutes buy 12 on rosenbrock; 0 on quadratic; more where a task is decided earlier."),
+        (6.0, ""),
+        (None, ""),
+    ],
+)
+def test_what_the_time_buys_is_said_beforehand(
+    minutes: float | None, buys: str, estimated: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimated, "question", replace(estimated.question, minutes=minutes))
     console = Console(file=StringIO(), width=500)
-    print_question(Judge(parse_question(question)), console)
+    print_question(estimated, console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"would take about 6 min of training.{buys}" in said
     assert ("minutes buy" in said) is bool(buys)
 
 
-def test_every_further_candidate_gets_a_smaller_share_of_the_error(judge: Any, tmp_path: Path) -> None:
-    asked = ["optimizer=scaled", "optimizer=random", "optimizer=scaled"]
-    verdicts = [judge(candidate, *TINY["quadratic"], "task.steps=2", "task.eval_every=2") for candidate in asked]
-    assert [verdict["candidate_number"] for verdict in verdicts] == [1, 2, 1]
-    for candidate, verdict in zip(asked, verdicts, strict=True):
-        (kept,) = (tmp_path / "judged" / "verdicts").glob(f"{candidate.removeprefix('optimizer=')}-*.json")
+def test_every_further_candidate_gets_a_smaller_share_of_the_error(tmp_path: Path) -> None:
+    same = [*TINY["quadratic"], f"results_dir={tmp_path}"]
+    judges = [Judge(parse_question([f"optimizer={name}", *same])) for name in ("lion", "sgd", "lion")]
+    assert [judge.number for judge in judges] == [1, 2, 1]
+    assert [judge.level for judge in judges] == pytest.approx([0.05 / 2, 0.05 / 6, 0.05 / 2])
+
+
+@pytest.mark.slow
+def test_every_candidate_keeps_its_verdict(judge: Any, tmp_path: Path) -> None:
+    for name in ("scaled", "random"):
+        verdict = judge(f"optimizer={name}", *TINY["quadratic"], "task.steps=2", "task.eval_every=2", "minutes=1e-6")
+        (kept,) = (tmp_path / "judged" / "verdicts").glob(f"{name}-*.json")
         assert json.loads(kept.read_text()) == verdict
-    assert [verdict["alpha"] for verdict in verdicts] == pytest.approx([0.05 / 2, 0.05 / 6, 0.05 / 2])
 
 
 @pytest.mark.slow
@@ -201,9 +216,10 @@ def test_a_killed_judge_comes_to_the_same_verdict_bit_for_bit(start: Callable[..
 
 @pytest.mark.slow
 def test_the_same_trials_chosen_by_another_loss_are_another_candidate(judge: Any) -> None:
-    asked = ["optimizer=scaled", "average=ema", *TINY["quadratic"], "task.steps=2", "task.eval_every=2"]
+    asked = ["optimizer=scaled", "average=ema", *TINY["quadratic"], "task.steps=2", "task.eval_every=2", "minutes=1e-6"]
     verdicts = [judge(*asked, f"sweep.objective={objective}") for objective in ("val_loss", "ema_val_loss", "val_loss")]
     assert [verdict["candidate_number"] for verdict in verdicts] == [1, 2, 1]
+    assert [verdict["alpha"] for verdict in verdicts] == pytest.approx([0.05 / 2, 0.05 / 6, 0.05 / 2])
 
 
 @pytest.mark.slow

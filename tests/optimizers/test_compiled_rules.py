@@ -1,29 +1,25 @@
 """Compiled element-wise rules move parameters where the same rules move them uncompiled."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.check.__main__ import compose_optimizer
 from bench.training.routing import find_optimizer_class
 from optimizers.adam import AdamW
 from optimizers.madam import MAdam
 from optimizers.rule import Rule, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
+from tests.optimizers.configured import OURS, configured
 
-CONF = Path(__file__).parents[2] / "conf" / "optimizer"
-TEXTS = {path.stem: path.read_text() for path in CONF.glob("*.yaml")}
-OURS = sorted(name for name, text in TEXTS.items() if "\n_target_: optimizers." in text and "\nbase:" not in text)
 SHAPES = ((5, 3), (7,), (2, 2, 4))
 NUM_STEPS = 6
 
 
 def build(name: str, params: list[nn.Parameter]) -> RuleOptimizer:
-    config = compose_optimizer([f"optimizer={name}"], [])
+    config = configured(name)
     built: Any = find_optimizer_class(config)([p for p in params if p.ndim == 2], **config.hyperparameters)
     return built
 

@@ -1,38 +1,30 @@
 """Every configured optimizer passes the conformance checks, and optimizers with a fault do not."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from bench.check.__main__ import compose_optimizer, main, make_subject
+from bench.check.__main__ import main, make_subject
 from bench.check.checks import CHECKS
 from bench.check.subject import Subject
 from bench.check.suite import FAIL, NOT_APPLICABLE, PASS, run_checks
+from tests.optimizers.configured import NAMES, configured
 
-ROOT = Path(__file__).parents[2]
 SLOW = pytest.mark.slow  # it compiles its kernels, or has them interpreted
-NAMES = sorted(path.stem for path in (ROOT / "conf" / "optimizer").glob("*.yaml") if path.stem != "custom")
 
 
 def findings_of(build, **options):
     return {finding.check: finding for finding in run_checks(Subject(build, **options))}
 
 
-def configured(name):
-    """The subject of a yaml; those of packages that are not installed are skipped."""
-    config = compose_optimizer([f"optimizer={name}"], [])
-    pytest.importorskip(config.class_path.split(".")[0])
-    return config.class_path.startswith("optimizers."), make_subject(config)
-
-
 @pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if "heavyball" in name else ()) for name in NAMES])
 def test_configured_optimizers_reach_every_check_and_ours_pass_them(name):
-    is_ours, subject = configured(name)
-    findings = run_checks(subject)
+    config = configured(name)
+    package, _, _ = config.class_path.partition(".")
+    pytest.importorskip(package)
+    findings = run_checks(make_subject(config))
     assert len(findings) == len(CHECKS)
     assert all(finding.detail for finding in findings)
-    assert not is_ours or [finding for finding in findings if finding.status == FAIL] == []
+    assert package != "optimizers" or [finding for finding in findings if finding.status == FAIL] == []
 
 
 class Plain(torch.optim.Optimizer):

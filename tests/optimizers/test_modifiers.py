@@ -5,8 +5,6 @@ import copy
 import pytest
 import torch
 
-from bench.check.__main__ import compose_optimizer
-from bench.config.folders import find_conf_dir
 from bench.training.proof import follow
 from optimizers.adam import Adam, AdamW
 from optimizers.deepmd_adamuon import AdaMuonOptimizer
@@ -16,6 +14,7 @@ from optimizers.muon import Muon
 from optimizers.prodigy import Prodigy
 from optimizers.signum import Signum
 from optimizers.soap import SOAP
+from tests.optimizers.configured import OURS, configured
 
 SHAPES = [(4, 3), (3, 5), (4, 3), (6,), ()]
 NUM_STEPS = 5
@@ -105,25 +104,23 @@ def test_hyperball_leaves_vectors_to_the_rule_and_matrices_of_zeros_to_plain_ste
 
 COMBINATIONS = [["cautious"], ["hyperball"], ["cautious", "hyperball"]]
 SHAPES_IN_PACKS = {"a": (4, 3), "b": (3, 5), "c": (4, 3), "d": (6,), "e": (), "f": (4, 3), "g": (2, 3, 2, 2)}
-OURS = [
-    path.stem
-    for path in sorted((find_conf_dir() / "optimizer").glob("*.yaml"))
-    if "\n_target_: optimizers." in path.read_text() and "\nbase:" not in path.read_text()
-]
 
 
 @pytest.mark.parametrize("modifiers", COMBINATIONS, ids="+".join)
 @pytest.mark.parametrize("name", OURS)
 def test_a_modified_rule_packs_as_exactly_as_the_rule(name, modifiers):
     """Packed and alone, along the same gradients; several tensors of one shape share a call."""
-    config = compose_optimizer([f"optimizer={name}", f"++optimizer.modifiers=[{','.join(modifiers)}]"], [])
+    config = configured(name)
     if name == "prodigy" or (name == "schedule_free_adamw" and "hyperball" in modifiers):
         return  # refused: it needs the whole model at once, or moves parameters in a way of its own
     options = dict(config.hyperparameters)
     if "fp32_matmul_prec" in options:
         options["fp32_matmul_prec"] = "highest"
     parts = config.model_dump(by_alias=True, exclude_unset=True) | options
-    configs = [type(config).model_validate({**parts, "lr": factor * options["lr"]}) for factor in (0.3, 1.0)]
+    configs = [
+        type(config).model_validate({**parts, "modifiers": modifiers, "lr": factor * options["lr"]})
+        for factor in (0.3, 1.0)
+    ]
     shapes = {own: torch.Size(shape) for own, shape in SHAPES_IN_PACKS.items()}
     labels = {own: "vector" if len(shape) < 2 else "matrix" for own, shape in shapes.items()}
     paths = follow(configs, shapes, labels, NUM_STEPS)

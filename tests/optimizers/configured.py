@@ -1,0 +1,20 @@
+"""The shipped optimizers as their files configure them, without composing all that stands around them."""
+
+from functools import cache
+
+from omegaconf import OmegaConf
+
+from bench.config.folders import find_conf_dir
+from bench.config.optimizer import OptimizerConfig, parse_optimizer
+
+FOLDER = find_conf_dir() / "optimizer"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "custom")
+
+
+@cache
+def configured(name: str) -> OptimizerConfig:
+    return parse_optimizer(OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"), resolve=True))
+
+
+OURS = [name for name in NAMES if configured(name).class_path.startswith("optimizers.") and not configured(name).base]
+"""Those that are rules: no wrappers, which train one by one."""
