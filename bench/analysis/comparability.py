@@ -32,7 +32,7 @@ def prepare(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     runs, arm_notes = label_arms(runs.assign(cell=cells, setting=label_settings(runs)))
     runs = _add_losses(runs)
     used = runs[runs["status"].isin(FINISHED) & runs["finite_loss"].notna() & ~runs["stop_at_target"]]
-    notes = _describe_splits(runs) + _describe_left_out(runs, used) + arm_notes
+    notes = _describe_splits(runs) + _describe_left_out(runs, used) + arm_notes + _describe_copies(used)
     newest = used.sort_values("time", kind="stable").duplicated(
         ["setting", "optimizer", "cell", "seed", "sweep", "stage", "replicate"], keep="last"
     )
@@ -154,6 +154,15 @@ def _describe_splits(runs: pd.DataFrame) -> list[str]:
                 f"{task} was run in {count} settings that are never mixed; they differ in {', '.join(differing)}."
             )
     return notes
+
+
+def _describe_copies(used: pd.DataFrame) -> list[str]:
+    copies = used[used.duplicated("run_id", keep=False)]
+    if copies.empty:
+        return []
+    equal = int((copies.groupby("run_id")["judged_loss"].nunique(dropna=False) == 1).sum())
+    text = "runs lie in several of the folders, by configuration, data and code the same training"
+    return [f"{copies['run_id'].nunique()} {text}; {equal} of them have the same final loss there, to the last bit."]
 
 
 def _describe_left_out(runs: pd.DataFrame, used: pd.DataFrame) -> list[str]:

@@ -28,6 +28,8 @@ def verify(paths: Sequence[Path], num_replays: int, seed: int) -> bool:
     for path, what in sorted({leftover for root in paths for leftover in find_leftovers(root.resolve())}):
         _print(path, what, "note: ")
     all_equal = not num_replays or _replay(choose(checked, num_replays, seed))
+    if num_replays and (num_timeouts := sum(one.status == "timeout" for one in checked)):
+        print(f"note: {num_timeouts} that ran out of time were not drawn: how far they get is up to the machine")
     num_faulty = sum(bool(one.faults) for one in checked)
     print(f"{len(checked)} runs: {len(checked) - num_faulty} whole, {num_faulty} with faults")
     return all_equal and not num_faulty

@@ -223,13 +223,18 @@ def test_names_show_what_is_swept_and_groups_tell_cells_apart(mapping: Mapping, 
     assert group_of(longer[0]) != group_of(trials[0])
 
 
-def test_csv_and_tensorboard_mirror_the_same_metrics_side_by_side(mapping: Mapping, small: Small) -> None:
+def test_csv_and_tensorboard_mirror_the_same_metrics_side_by_side(
+    mapping: Mapping, small: Small, caplog: pytest.LogCaptureFixture
+) -> None:
     pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     composed = mapping(*small("mlp"), *SHORT, "tracker=[csv,tensorboard]", "sweep=seeds", "pack_size=5")
     run_job(composed)
     results = Path(composed["results_dir"])
+    assert [record.getMessage() for record in caplog.records[-2:]] == [
+        f"{name}: {results / name}" for name in ("csv", "tensorboard")
+    ]
     tables = {file.stem: pd.read_csv(file) for file in (results / "csv").glob("*.csv")}
     assert len(tables) == 5
     for name, table in tables.items():

@@ -269,6 +269,15 @@ def test_only_a_drawn_run_imports_what_its_config_names(
     assert f"{planted}: cannot be replayed: trained by another version of the code" in capsys.readouterr().out
 
 
+def test_a_replay_says_that_it_leaves_out_what_ran_out_of_time(
+    mapping: Mapping, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_job(mapping(*small("quadratic"), "timeout=1e-9"))
+    capsys.readouterr()
+    assert main([str(tmp_path / "results"), "--replay", "3"]) == 0
+    assert "note: 1 that ran out of time were not drawn" in capsys.readouterr().out
+
+
 def test_the_same_seed_draws_the_same_runs_and_only_those_that_ended_by_themselves() -> None:
     statuses = ("completed", "diverged", "timeout", "failed")
     checked = [Checked(Path(str(n)), statuses[n % 4], ["a fault"] if n < 4 else []) for n in range(40)]

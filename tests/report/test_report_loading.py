@@ -190,6 +190,21 @@ def test_labels_keep_the_runs_of_two_folders_apart(tmp_path: Path) -> None:
     assert names_of({tmp_path / "a": "mine", tmp_path / "b": ""}) == {"adamw (mine)", "adamw"}
 
 
+@pytest.mark.parametrize("labels", [("mine", "theirs"), ("", "")])
+def test_runs_that_lie_in_several_folders_are_counted_and_their_losses_compared(
+    tmp_path: Path, labels: tuple[str, str]
+) -> None:
+    folders = {tmp_path / name: label for name, label in zip(("a", "b"), labels, strict=True)}
+    for folder in folders:
+        for seed in range(3):
+            synthetic.write_run(folder, seed=seed, final=0.5 if seed == 2 and folder.name == "b" else 0.4)
+    synthetic.write_run(tmp_path / "b", seed=7)
+    (note,) = [note for note in prepare(load(folders).runs)[2] if "several" in note]
+    assert note.startswith("3 runs lie in several of the folders")
+    assert "2 of them have the same final loss there, to the last bit" in note
+    assert not [note for note in prepare(load([tmp_path / "b"]).runs)[2] if "several" in note]
+
+
 def test_runs_are_selected_by_name_and_by_hyperparameter(tmp_path: Path) -> None:
     for lr in (1e-3, 1e-2, 1e-1):
         synthetic.write_run(tmp_path, lr=lr)

@@ -29,6 +29,9 @@ def track_job(plan: Plan, runs: Sequence[Run]) -> None:
     if runs and were_there and config.has_any and config.runs == "trial" and not has_agent:
         log.warning("all trials were stored before: no tracker is told of them again")
         return
+    for name in ("csv", "tensorboard") if runs else ():
+        if getattr(config, name):
+            log.warning("%s: %s", name, folder / name)
     if not config.wandb or not runs:
         return
     if trial.sweep is not None and (config.runs == "sweep" or has_agent):

@@ -87,8 +87,8 @@ def _x_label(measure: str) -> str:
 
 def _caption(found: Findings, measure: str, curves: pd.DataFrame) -> str:
     text = (
-        f"Each optimizer at its best hyperparameters. Line: median over runs (n = {span(curves['num_runs'])}); band: "
-        "their range. A run that diverged counts as infinite from then on."
+        "Each optimizer at its best hyperparameters, by the mean over tuning seeds. Line: median over runs "
+        f"(n = {span(curves['num_runs'])}); band: their range. A run that diverged counts as infinite from then on."
     )
     if measure == "seconds":
         text += " Seconds are steps × the cost of a step, from interleaved rounds timed for that purpose."
