@@ -38,7 +38,9 @@ class MatrixFactorizationTask(Task):
     1704.00708). Deterministic: every batch is the whole matrix.
 
     Args:
-        rank: Columns of the factors; the higher, the closer the singular values that must be told apart.
+        rank: Columns of the factors. The squared singular value that a rank ends with should be well above the next,
+            by 31 % at rank 10. Where it is not (4 % at rank 32), factors stay for long at a saddle with the one in
+            place of the other, and chance decides the final loss: AdamW's differs e-fold from seed to seed.
         batch_size: No effect.
     """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from tasks.base import Task
@@ -16,7 +17,10 @@ from tasks.graph import GraphTask, algebraic_connectivity
 from tasks.matrix_factorization import MatrixFactorizationTask, load_heights
 from tasks.mnist1d import generate
 from tasks.poisson_pinn import PoissonTask
+from tasks.quadratic import QuadraticTask
 from tasks.resnet_bn import ResNetBNTask
+from tasks.rosenbrock import RosenbrockTask
+from tasks.sequence import SequenceTask
 from tasks.tabular import TabularTask
 
 CPU = torch.device("cpu")
@@ -33,7 +37,12 @@ def measure(task: Task, model: nn.Module) -> float:
 def minimise(task: Task, model: nn.Module, num_steps: int) -> None:
     """L-BFGS on the first batch, for tasks whose batches are all the same or are the objective itself."""
     optimizer = torch.optim.LBFGS(
-        model.parameters(), max_iter=num_steps, line_search_fn="strong_wolfe", history_size=20
+        model.parameters(),
+        max_iter=num_steps,
+        line_search_fn="strong_wolfe",
+        history_size=20,
+        tolerance_grad=1e-10,
+        tolerance_change=1e-14,
     )
     batch = task.batch("train", task.sample(torch.Generator().manual_seed(0)))
 
@@ -44,6 +53,22 @@ def minimise(task: Task, model: nn.Module, num_steps: int) -> None:
         return loss
 
     optimizer.step(closure)
+
+
+def test_an_optimizer_reaches_the_quadratics_optimum() -> None:
+    task = QuadraticTask(rows=8, columns=4, condition_number=1000.0, noise=0.0, batch_size=1, device=CPU)
+    model = build(task).double()
+    minimise(task, model, 200)
+    assert 0 <= measure(task, model) < 1e-13
+    torch.testing.assert_close(model(), task.optimum.double(), rtol=0, atol=1e-5)
+
+
+def test_an_optimizer_reaches_rosenbrocks_optimum() -> None:
+    task = RosenbrockTask(dimensions=16, batch_size=1, device=CPU)
+    model = build(task).double()
+    minimise(task, model, 200)
+    assert 0 <= measure(task, model) < 1e-13
+    torch.testing.assert_close(model(), torch.ones(16, dtype=torch.float64), rtol=0, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +221,13 @@ def test_mnist1d_is_the_published_data_set() -> None:
         [-0.3320056673693902, -0.4719103656557236, -0.778697076293495], rel=1e-9
     )
     assert labels[:8].tolist() == [2, 6, 4, 5, 6, 6, 6, 0]
+
+
+def test_logistic_regression_gets_the_published_accuracy_on_mnist1d() -> None:
+    task = SequenceTask(model="cnn", width=1, batch_size=1, device=CPU)
+    signals, labels = (torch.cat([task.splits[part][side] for part in ("train", "val")]) for side in (0, 1))
+    accuracy = LogisticRegression(max_iter=200).fit(signals, labels).score(*task.splits["test"])
+    assert accuracy == pytest.approx(0.32, abs=0.03)  # of 1,000 signals, two standard errors
 
 
 def test_without_its_extra_a_task_is_refused_in_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
