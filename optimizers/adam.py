@@ -1,12 +1,11 @@
 """Adam and AdamW. Kingma and Ba 2015, arXiv 1412.6980, algorithm 1; Loshchilov and Hutter 2019, arXiv 1711.05101."""
 
-from typing import Any
-
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from optimizers.rule import (
     Betas,
+    ParamGroup,
     Rule,
     Scalar,
     bias_correction,
@@ -107,13 +106,13 @@ class Adam(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
         group["eps"] = check_at_least("eps", group["eps"], 0)
 
     @staticmethod
-    def first_update(grad: Tensor, group: dict[str, Any]) -> Tensor | None:
+    def first_update(grad: Tensor, group: ParamGroup) -> Tensor | None:
         """The first update in closed form, for the conformance check: bias correction makes the moments g and g^2."""
         if not group["correct_bias"] or group["nesterov"]:
             return None

@@ -1,7 +1,7 @@
 """Muon with a second moment: AdaMuon (arXiv 2507.11005), NorMuon (2510.05491) and NAMO (2602.17080)."""
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -9,7 +9,17 @@ from torch.optim.optimizer import ParamsT
 
 from bench.errors import OptionError
 from optimizers.muon import MatrixOptimizer, matrix_scale, momentum_direction_, orthogonalize
-from optimizers.rule import Rule, Scalar, cast, check_at_least, check_choice, check_fraction, ema_, zeros_state
+from optimizers.rule import (
+    ParamGroup,
+    Rule,
+    Scalar,
+    cast,
+    check_at_least,
+    check_choice,
+    check_fraction,
+    ema_,
+    zeros_state,
+)
 
 MOMENT2_METHODS = ("adamuon", "normuon", "namo")
 
@@ -182,7 +192,7 @@ class AdaptiveMuon(MatrixOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         method = check_choice("moment2_method", group["moment2_method"], MOMENT2_METHODS)
         if method == "namo" and group["weight_decay_method"] == "l2":
@@ -192,5 +202,5 @@ class AdaptiveMuon(MatrixOptimizer):
         group["beta2"] = check_fraction("beta2", group["beta2"])
         group["eps"] = check_at_least("eps", group["eps"], 0)
 
-    def rule_for(self, param: Tensor, group: dict[str, Any]) -> Rule:
+    def rule_for(self, param: Tensor, group: ParamGroup) -> Rule:
         return self.rules[group["moment2_method"]]

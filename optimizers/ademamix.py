@@ -5,7 +5,6 @@ and Kakade 2025, arXiv 2502.02431 (simplified).
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch.optim.optimizer import ParamsT
 
 from optimizers.rule import (
     Betas,
+    ParamGroup,
     Rule,
     Scalar,
     bias_correction,
@@ -201,7 +201,7 @@ class AdEMAMix(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 3)
         for name in ("eps", "alpha"):
@@ -259,7 +259,7 @@ class SimplifiedAdEMAMix(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
         group["min_beta_fast"] = check_fraction("min_beta_fast", group["min_beta_fast"])

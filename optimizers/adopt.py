@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.rule import Betas, Rule, Scalar, cast, check_at_least, check_betas, ema_, zeros_state
+from optimizers.rule import Betas, ParamGroup, Rule, Scalar, cast, check_at_least, check_betas, ema_, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -78,12 +78,12 @@ class ADOPT(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
         group["eps"] = check_at_least("eps", group["eps"], 0)
 
     @staticmethod
-    def first_update(grad: Tensor, group: dict[str, Any]) -> Tensor:
+    def first_update(grad: Tensor, group: ParamGroup) -> Tensor:
         """The first update in closed form, for the conformance check."""
         return torch.zeros_like(grad)

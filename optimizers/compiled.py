@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from bench.tracing import Parts, trace_in_parts
-from optimizers.rule import Rule, apply_rule
+from optimizers.rule import Betas, Rule, Scalar, apply_rule
 
 Options = tuple[tuple[str, Any], ...]
 
@@ -97,17 +97,19 @@ def _compile_rule(
     return replace(parts, tensors=torch.compile(parts.tensors, fullgraph=True, dynamic=False))
 
 
-def _tell_apart(rule: Rule, group: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
+def _tell_apart(rule: Rule, group: Mapping[str, Any]) -> tuple[Options, dict[str, Scalar | Betas]]:
     """The options by which a rule chooses what it does, and the numbers with which it does it."""
-    options: dict[str, Any] = {}
-    numbers: dict[str, Any] = {}
+    options: dict[str, object] = {}
+    numbers: dict[str, Scalar | Betas] = {}
     for name in dict.fromkeys(
         ("lr", "weight_decay", "weight_decay_method", "step", *rule.hyperparameters, *rule.moving_hyperparameters)
     ):
         value = group.get(name)  # there is no `param` in a group
         is_off = name == "weight_decay" and not isinstance(value, Tensor) and value == 0.0
-        is_number = isinstance(value, float | Tensor | tuple) and not is_off
-        (numbers if is_number else options)[name] = value
+        if isinstance(value, float | Tensor | tuple) and not is_off:
+            numbers[name] = value
+        else:
+            options[name] = value
     return tuple(options.items()), numbers
 
 

@@ -4,7 +4,6 @@ Si et al. 2025, arXiv 2507.11005, algorithm 1, as in DeePMD-kit's `deepmd/pt/opt
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,18 @@ from bench.errors import OptionError
 from optimizers.adam import calculate_adam_update
 from optimizers.muon import momentum_direction_
 from optimizers.newton_schulz import newton_schulz
-from optimizers.rule import Betas, Rule, Scalar, cast, check_at_least, check_betas, check_count, check_fraction, ema_
+from optimizers.rule import (
+    Betas,
+    ParamGroup,
+    Rule,
+    Scalar,
+    cast,
+    check_at_least,
+    check_betas,
+    check_count,
+    check_fraction,
+    ema_,
+)
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -210,7 +220,7 @@ class AdaMuonOptimizer(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["momentum"] = check_fraction("momentum", group["momentum"])
         group["adam_betas"] = check_betas("adam_betas", group["adam_betas"], 2)
@@ -219,5 +229,5 @@ class AdaMuonOptimizer(RuleOptimizer):
         group["lr_adjust"] = check_at_least("lr_adjust", group["lr_adjust"], -math.inf)
         _check_steps("ns_steps", group["ns_steps"])
 
-    def rule_for(self, param: Tensor, group: dict[str, Any]) -> Rule:
+    def rule_for(self, param: Tensor, group: ParamGroup) -> Rule:
         return self.matrix_rule if param.ndim >= 2 else self.vector_rule

@@ -1,13 +1,11 @@
 """LAMB, Adam whose steps are in proportion to the weights. You et al. 2020, arXiv 1904.00962, algorithm 2."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from optimizers.adam import calculate_adam_update
-from optimizers.rule import Betas, Rule, Scalar, cast, check_at_least, check_betas, zeros_state
+from optimizers.rule import Betas, ParamGroup, Rule, Scalar, cast, check_at_least, check_betas, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -91,7 +89,7 @@ class LAMB(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
         group["eps"] = check_at_least("eps", group["eps"], 0)

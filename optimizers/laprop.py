@@ -1,12 +1,11 @@
 """LaProp: momentum of the normalized gradient. Ziyin, Wang and Ueda 2020, arXiv 2002.04839, algorithm 1."""
 
-from typing import Any
-
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from optimizers.rule import (
     Betas,
+    ParamGroup,
     Rule,
     Scalar,
     bias_correction,
@@ -95,12 +94,12 @@ class LaProp(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
         group["eps"] = check_at_least("eps", group["eps"], 0)
 
     @staticmethod
-    def first_update(grad: Tensor, group: dict[str, Any]) -> Tensor | None:
+    def first_update(grad: Tensor, group: ParamGroup) -> Tensor | None:
         """The first update in closed form, for the conformance check: bias correction makes the moments g' and g^2."""
         return grad / (grad.abs() + group["eps"]) if group["correct_bias"] else None

@@ -1,11 +1,9 @@
 """Lion, the sign of an interpolated momentum. Chen et al. 2023, arXiv 2302.06675, algorithm 2."""
 
-from typing import Any
-
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from optimizers.rule import Betas, Rule, check_betas, ema_, lerp, zeros_state
+from optimizers.rule import Betas, ParamGroup, Rule, check_betas, ema_, lerp, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -58,11 +56,11 @@ class Lion(RuleOptimizer):
         defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "weight_decay_method": weight_decay_method}
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
 
     @staticmethod
-    def first_update(grad: Tensor, group: dict[str, Any]) -> Tensor:
+    def first_update(grad: Tensor, group: ParamGroup) -> Tensor:
         """The first update in closed form, for the conformance check."""
         return grad.sign()

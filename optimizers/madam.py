@@ -4,13 +4,11 @@ The role that eps plays in Adam, and this way round it, are discussed in the pri
 Emerging-Optimizers. Adam is Kingma and Ba 2015, arXiv 1412.6980.
 """
 
-from typing import Any
-
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from bench.errors import OptionError
-from optimizers.rule import Betas, Rule, bias_correction, check_betas, ema_, normalize, zeros_state
+from optimizers.rule import Betas, ParamGroup, Rule, bias_correction, check_betas, ema_, normalize, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -105,12 +103,12 @@ class MAdam(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
         root_of_scale(group["scale_log2"])
 
     @staticmethod
-    def first_update(grad: Tensor, group: dict[str, Any]) -> Tensor | None:
+    def first_update(grad: Tensor, group: ParamGroup) -> Tensor | None:
         """The first update in closed form, for the conformance check."""
         return grad.sign() if group["correct_bias"] else None

@@ -1,13 +1,11 @@
 """MARS, AdamW on a variance-reduced gradient. Yuan et al. 2024, arXiv 2411.10438, algorithm 2 (MARS-AdamW)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from optimizers.adam import calculate_adam_update
-from optimizers.rule import Betas, Rule, Scalar, cast, check_at_least, check_betas, zeros_state
+from optimizers.rule import Betas, ParamGroup, Rule, Scalar, cast, check_at_least, check_betas, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -99,7 +97,7 @@ class MARS(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
         for name in ("gamma", "eps"):

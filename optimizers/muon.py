@@ -1,7 +1,6 @@
 """Muon, orthogonalized momentum for matrices. Jordan et al. 2024, "Muon: an optimizer for hidden layers"."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch.optim.optimizer import ParamsT
 
 from optimizers.newton_schulz import BUILT_IN_TYPES, check_coefficients, newton_schulz, power_of_two
 from optimizers.rule import (
+    ParamGroup,
     Rule,
     Scalar,
     cast,
@@ -92,7 +92,7 @@ def matrix_scale(matrix: Tensor, scale_mode: str) -> float:
     return math.sqrt(max(1.0, ratio) if scale_mode == "shape_scaling" else ratio)
 
 
-def check_newton_schulz(group: dict[str, Any]) -> None:
+def check_newton_schulz(group: ParamGroup) -> None:
     """Raises ValueError for what `orthogonalize` cannot take."""
     check_choice("fp32_matmul_prec", group["fp32_matmul_prec"], MATMUL_PRECISIONS)
     check_choice("coefficient_type", group["coefficient_type"], BUILT_IN_TYPES)
@@ -102,7 +102,7 @@ def check_newton_schulz(group: dict[str, Any]) -> None:
 class MatrixOptimizer(RuleOptimizer):
     """Base of the Muon family: checks their common hyperparameters and takes two-dimensional parameters only."""
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         check_newton_schulz(group)
         group["momentum"] = check_fraction("momentum", group["momentum"])
@@ -110,7 +110,7 @@ class MatrixOptimizer(RuleOptimizer):
             check_choice("scale_mode", group["scale_mode"], SCALE_MODES)
             group["extra_scale_factor"] = check_at_least("extra_scale_factor", group["extra_scale_factor"], 0)
 
-    def check_param(self, param: Tensor, group: dict[str, Any]) -> None:
+    def check_param(self, param: Tensor, group: ParamGroup) -> None:
         super().check_param(param, group)
         if param.ndim != 2:
             raise ValueError(f"a parameter of shape {tuple(param.shape)}: {type(self).__name__} takes matrices only")

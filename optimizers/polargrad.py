@@ -1,12 +1,10 @@
 """PolarGrad, Muon's direction with the nuclear norm as its size. Lau, Long and Su 2025, arXiv 2505.21799."""
 
-from typing import Any
-
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from optimizers.muon import MatrixOptimizer, momentum_direction_, orthogonalize
-from optimizers.rule import Rule, Scalar, zeros_state
+from optimizers.rule import ParamGroup, Rule, Scalar, zeros_state
 
 
 def calculate_polargrad_update(
@@ -81,7 +79,7 @@ class PolarGrad(MatrixOptimizer):
         coefficient_type: str = "polar_express",
         num_ns_steps: int = 8,
     ) -> None:
-        defaults: dict[str, Any] = {
+        defaults: ParamGroup = {
             "lr": lr,
             "momentum": momentum,
             "weight_decay": weight_decay,

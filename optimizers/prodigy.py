@@ -1,7 +1,5 @@
 """Prodigy, AdamW that estimates its step size. Mishchenko and Defazio 2024, arXiv 2306.06101, algorithm 4."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -9,6 +7,7 @@ from torch.optim.optimizer import ParamsT
 from bench.errors import OptionError
 from optimizers.rule import (
     Betas,
+    ParamGroup,
     Rule,
     Scalar,
     bias_correction,
@@ -176,7 +175,7 @@ class Prodigy(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
         if group["beta3"] is not None:

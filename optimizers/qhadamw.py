@@ -1,7 +1,6 @@
 """QHAdamW, quasi-hyperbolic Adam with decoupled decay. Ma and Yarats 2019, arXiv 1810.06801, section 4."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -9,6 +8,7 @@ from torch.optim.optimizer import ParamsT
 from bench.errors import OptionError
 from optimizers.rule import (
     Betas,
+    ParamGroup,
     Rule,
     Scalar,
     bias_correction,
@@ -109,14 +109,14 @@ class QHAdamW(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
         group["nus"] = check_nus(group["nus"])
         group["eps"] = check_at_least("eps", group["eps"], 0)
 
     @staticmethod
-    def first_update(grad: Tensor, group: dict[str, Any]) -> Tensor:
+    def first_update(grad: Tensor, group: ParamGroup) -> Tensor:
         """The first update in closed form, for the conformance check: both moments are their newest term."""
         denominator: Tensor = grad.abs() + group["eps"]
         return grad / denominator

@@ -18,6 +18,7 @@ from bench.errors import OptionError
 Layout: TypeAlias = Literal["flat", "stack", "single", "whole"]
 Scalar: TypeAlias = float | Tensor
 Betas: TypeAlias = tuple[Scalar, ...]
+ParamGroup: TypeAlias = dict[str, Any]  # as in `torch.optim`: `params`, `lr` and the other hyperparameters by name
 InitState: TypeAlias = Callable[[Tensor], dict[str, Tensor]]
 
 WEIGHT_DECAY_METHODS = ("decoupled", "independent", "l2", "palm")
@@ -31,7 +32,7 @@ def descend(param: Tensor, update: Tensor, lr: Scalar) -> None:
         param.sub_(update, alpha=lr)
 
 
-def keep_numbers(group: Mapping[str, Any]) -> dict[str, Any]:
+def keep_numbers(group: Mapping[str, Any]) -> dict[str, Scalar]:
     """An `advance` that changes nothing."""
     return {}
 
@@ -66,7 +67,7 @@ class Rule:
     shared_state: tuple[str, ...] = ()
     finish: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()
     move: Callable[..., None] = descend
-    advance: Callable[[Mapping[str, Any]], dict[str, Any]] = keep_numbers
+    advance: Callable[[Mapping[str, Any]], dict[str, Scalar]] = keep_numbers
     evaluated: str | None = None
     hyperparameters: tuple[str, ...] = field(init=False)
     moving_hyperparameters: tuple[str, ...] = field(init=False)
@@ -148,7 +149,7 @@ def apply_rule(
     rule.move(param, update, lr, *buffers[moving:], **{name: known[name] for name in rule.moving_hyperparameters})
 
 
-def merge_groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def merge_groups(groups: Sequence[ParamGroup]) -> ParamGroup:
     """Parameter groups as one, for the layout `whole`.
 
     Numbers in which the groups differ become vectors with an entry for every entry of the joined parameters.
@@ -156,7 +157,7 @@ def merge_groups(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Raises:
         ValueError: the groups differ in something that is no single number.
     """
-    merged: dict[str, Any] = {"params": [param for group in groups for param in group["params"]]}
+    merged: ParamGroup = {"params": [param for group in groups for param in group["params"]]}
     for name in groups[0].keys() - {"params"}:
         values = [group[name] for group in groups]
         if all(value == values[0] for value in values):

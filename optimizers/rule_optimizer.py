@@ -8,15 +8,24 @@ truth: joined buffers are only its storage, and are laid out anew whenever the s
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from inspect import unwrap
 from itertools import chain
-from typing import Any, Self, overload
+from typing import Any, Self, TypeAlias, overload
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import ParamsT
+from torch.optim.optimizer import ParamsT, StateDict
 
 from optimizers.modifiers import check_modifiers, modify
-from optimizers.rule import WEIGHT_DECAY_METHODS, Rule, apply_rule, check_at_least, check_choice, merge_groups
+from optimizers.rule import (
+    WEIGHT_DECAY_METHODS,
+    ParamGroup,
+    Rule,
+    apply_rule,
+    check_at_least,
+    check_choice,
+    merge_groups,
+)
 
+ParamState: TypeAlias = dict[str, Any]  # of one parameter, as in `torch.optim`: its step count, and tensors by name
 PIECE_SIZE = 2**18  # 1 MiB in float32: of 2^13 to 2^22 the fastest, for one thread as for two
 TORCH_SWITCHES = {  # in the groups of torch's own optimizers, and of no meaning here
     "amsgrad",
@@ -46,15 +55,15 @@ class RuleOptimizer(torch.optim.Optimizer):
     apply_rule: Callable[..., None] = staticmethod(apply_rule)  # for harnesses that train many models at once
     compiles = False
 
-    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+    def __init__(self, params: ParamsT, defaults: ParamGroup) -> None:
         self._buckets: dict[int, tuple[tuple[int, ...], list[_Bucket]]] = {}
         super().__init__(params, defaults)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: StateDict) -> None:
         super().__setstate__(state)
         self._buckets = {}  # the state tensors are new ones
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: StateDict) -> None:
         """As in `torch.optim`, but every state keeps its dtype: torch's own would round it to its parameter's.
 
         What a group of `state_dict` lacks, such as one of torch's own Adam, stays as it is here.
@@ -76,7 +85,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 elif isinstance(value, Tensor):
                     self.state[param][name] = value.to(param.device, copy=True)
 
-    def _complete(self, saved: dict[str, Any], present: dict[str, Any]) -> dict[str, Any]:
+    def _complete(self, saved: ParamGroup, present: ParamGroup) -> ParamGroup:
         """A saved group with what it lacks from the present one, without the switches of torch's own optimizers."""
         for name in ("amsgrad", "maximize"):
             if saved.get(name):
@@ -85,7 +94,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             saved["weight_decay_method"] = "decoupled" if saved["decoupled_weight_decay"] else "l2"
         return {**present, **{name: value for name, value in saved.items() if name not in TORCH_SWITCHES}}
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: ParamGroup) -> None:
         add_param_group = unwrap(torch.optim.Optimizer.add_param_group)  # the wrapper would import torch._dynamo
         add_param_group(self, param_group)
         group = self.param_groups[-1]
@@ -93,7 +102,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         for param in group["params"]:
             self.check_param(param, group)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         """Raises ValueError for a hyperparameter out of its range; stores numbers as floats, a tensor lr as it is."""
         lr = group["lr"]
         if isinstance(lr, Tensor) and lr.numel() == 1:
@@ -104,12 +113,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         group["weight_decay"] = check_at_least("weight_decay", group["weight_decay"], 0)
         check_choice("weight_decay_method", group["weight_decay_method"], WEIGHT_DECAY_METHODS)
 
-    def check_param(self, param: Tensor, group: dict[str, Any]) -> None:
+    def check_param(self, param: Tensor, group: ParamGroup) -> None:
         """Raises ValueError if the rule cannot take this parameter. Every real tensor is welcome by default."""
         if param.is_complex():
             raise ValueError(f"a complex parameter of shape {tuple(param.shape)}: only real ones are supported")
 
-    def rule_for(self, param: Tensor, group: dict[str, Any]) -> Rule:
+    def rule_for(self, param: Tensor, group: ParamGroup) -> Rule:
         """The rule of one parameter: by default the class's own."""
         return self.rule
 
@@ -118,7 +127,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """This class with modifiers around its rules, see `optimizers.modifiers`, which raises ValueError."""
         chosen = check_modifiers(names)
 
-        def rule_for(self: RuleOptimizer, param: Tensor, group: dict[str, Any]) -> Rule:
+        def rule_for(self: RuleOptimizer, param: Tensor, group: ParamGroup) -> Rule:
             return modify(cls.rule_for(self, param, group), chosen, param.ndim)
 
         return type(cls.__name__, (cls,), {"modifiers": chosen, "rule_for": rule_for, "first_update": None})
@@ -152,7 +161,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                 bucket.step(group)
         return loss
 
-    def rule_groups(self) -> list[dict[str, Any]]:
+    def rule_groups(self) -> list[ParamGroup]:
         """The parameter groups as the rules see them: one where a rule takes the whole model."""
         return [merge_groups(self.param_groups)] if self._takes_the_whole() else self.param_groups
 
@@ -160,7 +169,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         rule = getattr(self, "rule", None)  # some classes have several, by parameter
         return rule is not None and rule.layout == "whole"
 
-    def _buckets_of(self, index: int, group: dict[str, Any]) -> list["_Bucket"]:
+    def _buckets_of(self, index: int, group: ParamGroup) -> list["_Bucket"]:
         params = [param for param in group["params"] if param.grad is not None]
         key = tuple(map(id, params))
         known, buckets = self._buckets.get(index, ((), []))
@@ -169,7 +178,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             self._buckets[index] = (key, buckets)
         return buckets
 
-    def _lay_out(self, params: Sequence[Tensor], group: dict[str, Any]) -> Iterator["_Bucket"]:
+    def _lay_out(self, params: Sequence[Tensor], group: ParamGroup) -> Iterator["_Bucket"]:
         """Group parameters that one call may update: same rule, step count, dtype, device and (for stacks) shape."""
         rules = [self.rule_for(param, group) for param in params]
         calls: dict[tuple[Any, ...], list[Tensor]] = {}
@@ -208,7 +217,7 @@ class _Bucket:
     Args:
         rule: the rule.
         params: the parameters.
-        states: what the optimizer keeps for each.
+        states: what the optimizer keeps for each: its step count, and tensors by name.
         apply: applies the rule, as `apply_rule` does.
         compiles: whether `apply` passes over a tensor once, so that there is no use in cutting it into pieces.
     """
@@ -217,7 +226,7 @@ class _Bucket:
         self,
         rule: Rule,
         params: list[Tensor],
-        states: list[dict[str, Any]],
+        states: list[ParamState],
         apply: Callable[..., None],
         compiles: bool,
     ) -> None:
@@ -253,7 +262,7 @@ class _Bucket:
                 state[name] = view
             self.state.append(buffer)
 
-    def step(self, group: dict[str, Any]) -> None:
+    def step(self, group: ParamGroup) -> None:
         for state in self.states:
             state["step"] += 1
         if self.joined:
@@ -261,13 +270,13 @@ class _Bucket:
         else:
             self._step_alone(group)
 
-    def _step_joined(self, group: dict[str, Any]) -> None:
+    def _step_joined(self, group: ParamGroup) -> None:
         torch._foreach_copy_(self.grad_views, [_grad(param) for param in self.params])
         torch._foreach_copy_(self.param_views, self.params)
         self.apply(self.rule, self.param, self.grad, self.state, group, self.states[0]["step"])
         torch._foreach_copy_(self.params, self.param_views)
 
-    def _step_alone(self, group: dict[str, Any]) -> None:
+    def _step_alone(self, group: ParamGroup) -> None:
         (param,), (state,) = self.params, self.states
         tensors = [param, _grad(param), *(state[name] for name in self.names)]
         if self.rule.layout == "flat":

@@ -9,6 +9,7 @@ from torch.optim.optimizer import ParamsT
 
 from optimizers.rule import (
     Betas,
+    ParamGroup,
     Rule,
     Scalar,
     bias_correction,
@@ -78,7 +79,7 @@ def move_schedule_free(
     param.copy_(lerp(x, z, 1 - betas[0]))
 
 
-def weigh_step(group: Mapping[str, Any]) -> dict[str, Any]:
+def weigh_step(group: Mapping[str, Any]) -> dict[str, Scalar]:
     r"""What the step after this one weighs in the average: $c_t = \gamma_t^2 / \sum_{i \le t} \gamma_i^2$.
 
     The squares keep small steps of a warm-up out of the average. As in the authors' code, gamma is the largest lr so
@@ -151,7 +152,7 @@ class ScheduleFreeAdamW(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
         group["eps"] = check_at_least("eps", group["eps"], 0)
@@ -174,7 +175,7 @@ class ScheduleFreeAdamW(RuleOptimizer):
                         self.rule.exchange(param, self.state[param])
 
     @staticmethod
-    def first_update(grad: Tensor, group: dict[str, Any]) -> Tensor:
+    def first_update(grad: Tensor, group: ParamGroup) -> Tensor:
         """The first update in closed form, for the conformance check: all three points are the same then."""
         denominator: Tensor = grad.abs() + group["eps"]
         return grad / denominator

@@ -1,7 +1,7 @@
 """Scion, steps of a fixed length in the norm that fits a layer. Pethick et al. 2025, arXiv 2502.07529."""
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,7 +10,17 @@ from torch.optim.optimizer import ParamsT
 from bench.errors import OptionError
 from optimizers.muon import check_newton_schulz, orthogonalize
 from optimizers.newton_schulz import power_of_two
-from optimizers.rule import Rule, Scalar, cast, check_at_least, check_choice, check_fraction, ema_, zeros_state
+from optimizers.rule import (
+    ParamGroup,
+    Rule,
+    Scalar,
+    cast,
+    check_at_least,
+    check_choice,
+    check_fraction,
+    ema_,
+    zeros_state,
+)
 from optimizers.rule_optimizer import RuleOptimizer
 
 NORMS = ("spectral", "sign", "rms")
@@ -123,17 +133,17 @@ class Scion(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         check_choice("norm", group["norm"], NORMS)
         check_newton_schulz(group)
         group["momentum"] = check_fraction("momentum", group["momentum"])
         group["radius"] = check_at_least("radius", group["radius"], 0)
 
-    def check_param(self, param: Tensor, group: dict[str, Any]) -> None:
+    def check_param(self, param: Tensor, group: ParamGroup) -> None:
         super().check_param(param, group)
         if group["norm"] != "rms" and param.ndim != 2:
             raise OptionError("norm", group["norm"], f"a parameter of shape {tuple(param.shape)} is no matrix")
 
-    def rule_for(self, param: Tensor, group: dict[str, Any]) -> Rule:
+    def rule_for(self, param: Tensor, group: ParamGroup) -> Rule:
         return self.rules[group["norm"]]

@@ -1,12 +1,10 @@
 """Signum, the sign of the momentum. Bernstein et al. 2018, arXiv 1802.04434, algorithm 2."""
 
-from typing import Any
-
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from bench.errors import OptionError
-from optimizers.rule import Rule, Scalar, bias_correction, cast, check_fraction, ema_, zeros_state
+from optimizers.rule import ParamGroup, Rule, Scalar, bias_correction, cast, check_fraction, ema_, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 
 
@@ -97,19 +95,19 @@ class Signum(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["momentum"] = check_fraction("momentum", group["momentum"])
 
     @staticmethod
-    def first_update(grad: Tensor, group: dict[str, Any]) -> Tensor | None:
+    def first_update(grad: Tensor, group: ParamGroup) -> Tensor | None:
         """The first update in closed form, for the conformance check."""
         return None if group["use_shape_scaling"] else grad.sign()
 
-    def check_param(self, param: Tensor, group: dict[str, Any]) -> None:
+    def check_param(self, param: Tensor, group: ParamGroup) -> None:
         super().check_param(param, group)
         if group["use_shape_scaling"] and param.ndim > 2:
             raise OptionError("use_shape_scaling", True, f"a parameter of shape {tuple(param.shape)} is no matrix")
 
-    def rule_for(self, param: Tensor, group: dict[str, Any]) -> Rule:
+    def rule_for(self, param: Tensor, group: ParamGroup) -> Rule:
         return self.matrix_rule if group["use_shape_scaling"] and param.ndim == 2 else self.rule

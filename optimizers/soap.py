@@ -1,7 +1,7 @@
 """SOAP, Adam in the eigenbasis of Shampoo's preconditioner. Vyas et al. 2024, arXiv 2409.11321, algorithm 3."""
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch.optim.optimizer import ParamsT
 from optimizers.adam import calculate_adam_update
 from optimizers.rule import (
     Betas,
+    ParamGroup,
     Rule,
     Scalar,
     bias_correction,
@@ -212,7 +213,7 @@ class SOAP(RuleOptimizer):
         }
         super().__init__(params, defaults)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def check_group(self, group: ParamGroup) -> None:
         super().check_group(group)
         group["betas"] = check_betas("betas", group["betas"], 2)
         if group["shampoo_beta"] is not None:
@@ -221,7 +222,7 @@ class SOAP(RuleOptimizer):
         for name in ("precondition_frequency", "max_precondition_dim"):
             check_count(name, group[name])
 
-    def rule_for(self, param: Tensor, group: dict[str, Any]) -> Rule:
+    def rule_for(self, param: Tensor, group: ParamGroup) -> Rule:
         if param.ndim < 2:
             return self.vector_rule
         rows, longest = param.shape[0], group["max_precondition_dim"]

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,7 +48,7 @@ def load(paths: Sequence[Path] | Mapping[Path, str]) -> Loaded:
     # Two threads: decoding leaves the interpreter's lock, and more of them only wait for each other.
     with ThreadPoolExecutor(max_workers=2) as pool:
         results = list(pool.map(_read_folder, folders, chunksize=64))
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     tables: list[pa.Table] = []
     problems: list[dict[str, str]] = []
     for folder, (row, table, problem) in zip(folders, results, strict=True):
@@ -66,7 +65,7 @@ def load(paths: Sequence[Path] | Mapping[Path, str]) -> Loaded:
     return Loaded(runs, _concatenate(tables), pd.DataFrame(problems, columns=["path", "problem"]), rounds)
 
 
-def _read_rounds(paths: Sequence[Path], problems: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
+def _read_rounds(paths: Sequence[Path], problems: list[dict[str, str]]) -> Iterator[dict[str, object]]:
     """A row per turn of every session of `python -m bench.times`; what cannot be read becomes a problem."""
     sessions = {path: session for root in paths for path, session in read_sessions(root.resolve())}
     for path, session in sessions.items():
@@ -84,7 +83,7 @@ def _short(folder: Path) -> str:
     return text if len(text) <= MAX_TEXT else "…" + text[1 - MAX_TEXT :]
 
 
-def _read_folder(folder: Path) -> tuple[dict[str, Any] | None, pa.Table | None, str]:
+def _read_folder(folder: Path) -> tuple[dict[str, object] | None, pa.Table | None, str]:
     """The run's row and metrics, or (None, None, why not)."""
     try:
         run = read_run(folder)

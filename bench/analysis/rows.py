@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from bench.config.schema import DOCUMENTATION
 from bench.config.sweep import RAW_LOSS
@@ -13,6 +13,7 @@ from bench.runs.identity import is_place
 from bench.runs.objective import weights_of
 from bench.runs.schema import Run, Summary
 
+Plain: TypeAlias = bool | int | float | str | None
 MAX_KEYS = 96
 DESCRIPTIVE_KEYS = {"name", "_target_", "labels", "needs_closure"} | DOCUMENTATION
 BUDGET_KEYS = {"name", "_target_", "steps", "batch_size", "eval_every", "target", "loss_scale"} | DOCUMENTATION
@@ -23,13 +24,13 @@ def mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def flatten(value: object, prefix: str) -> dict[str, Any]:
+def flatten(value: object, prefix: str) -> dict[str, Plain]:
     """Nested objects and lists as dotted keys (`betas` -> `betas.0`, `betas.1`) with scalar values.
 
     Raises:
         ValueError: more than `MAX_KEYS` leaves, which no configuration of ours has.
     """
-    leaves: dict[str, Any] = {}
+    leaves: dict[str, Plain] = {}
     stack: list[tuple[str, object]] = [(prefix, value)]
     while stack:
         key, item = stack.pop()
@@ -44,7 +45,7 @@ def flatten(value: object, prefix: str) -> dict[str, Any]:
     return dict(sorted(leaves.items()))
 
 
-def _scalar(item: object) -> object:
+def _scalar(item: object) -> Plain:
     if item is None or isinstance(item, bool):
         return item
     if isinstance(item, int | float):
@@ -63,7 +64,7 @@ def number(value: object) -> float:
         return math.nan
 
 
-def parse_record(run: Run) -> dict[str, Any]:
+def parse_record(run: Run) -> dict[str, object]:
     """The row of `runs` that one run makes: the columns named in `bench.analysis`, without `path`.
 
     Raises:
@@ -81,7 +82,7 @@ def parse_record(run: Run) -> dict[str, Any]:
     return row
 
 
-def _identity(run: Run) -> dict[str, Any]:
+def _identity(run: Run) -> dict[str, object]:
     return {
         "run_id": run.run_id,
         "status": run.status,
@@ -97,7 +98,7 @@ def _identity(run: Run) -> dict[str, Any]:
     }
 
 
-def _settings(config: Mapping[str, Any], device: str) -> dict[str, Any]:
+def _settings(config: Mapping[str, Any], device: str) -> dict[str, object]:
     task = mapping(config.get("task"))
     target, scale = mapping(task.get("target")), number(task.get("loss_scale"))
     # Where the data lie says nothing about them: their fingerprint does.
@@ -121,7 +122,7 @@ def _settings(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     }
 
 
-def _optimizer(optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+def _optimizer(optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, object]:
     own = {k: v for k, v in optimizer.items() if k not in DESCRIPTIVE_KEYS}
     hyperparameters = flatten(own, "optimizer") | flatten(mapping(config.get("schedule")), "schedule")
     hyperparameters["clip_norm"] = _scalar(config.get("clip_norm"))
@@ -139,7 +140,7 @@ def _optimizer(optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
     }
 
 
-def _summary(summary: Summary) -> dict[str, Any]:
+def _summary(summary: Summary) -> dict[str, float | str]:
     names = ("initial_val_loss", "final_val_loss", "final_test_loss", "best_val_loss", "final_val_accuracy",
              "train_seconds", "step_seconds", "alone_step_seconds", "optimizer_share", "num_parameters", "state_bytes",
              "samples_per_step")  # fmt: skip

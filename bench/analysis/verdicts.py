@@ -82,7 +82,7 @@ def compare(final: pd.DataFrame, baselines: dict[str, str], counted: list[str]) 
     return _judge_overall(_judge(_correct(table), pairs), counted)
 
 
-def _loss_row(final: pd.DataFrame, setting: str, optimizer: str, baseline: str, arms: Arms) -> dict[str, Any]:
+def _loss_row(final: pd.DataFrame, setting: str, optimizer: str, baseline: str, arms: Arms) -> dict[str, object]:
     group = final[(final["setting"] == setting) & final["optimizer"].isin([optimizer, baseline])]
     interval = mean_interval([arms.differences])
     searches, seeds = np.array([deviations(runs) for _, runs in group.groupby("optimizer")]).T
@@ -98,7 +98,7 @@ def _loss_row(final: pd.DataFrame, setting: str, optimizer: str, baseline: str, 
     }  # fmt: skip
 
 
-def _failure_columns(prefix: str, failed: int, units: int) -> dict[str, Any]:
+def _failure_columns(prefix: str, failed: int, units: int) -> dict[str, float]:
     low, high = failure_interval(failed, units)
     ends = {f"{prefix}failed_low": low, f"{prefix}failed_high": high}
     return {f"{prefix}failed": failed, f"{prefix}failed_of": units, **ends}
@@ -111,13 +111,13 @@ def _root_mean_square(values: Array) -> float:
 
 def _overall_rows(
     final: pd.DataFrame, pairs: dict[tuple[str, str], Arms], baselines: dict[str, str], counted: list[str]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Optimizers that ran on every task against one and the same baseline, with losses that have logarithms."""
     facts = final[final["setting"].isin(counted)].drop_duplicates("setting")
     names = {baselines.get(setting) for setting in counted}
     if len(counted) < MIN_TASKS or len(names) != 1 or (facts["scale"] != "log").any():
         return []
-    rows = []
+    rows: list[dict[str, object]] = []
     for optimizer in sorted({name for _, name in pairs}):
         arms = [pairs[setting, optimizer] for setting in counted if (setting, optimizer) in pairs]
         units = {arm.unit for arm in arms}

@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -36,12 +35,12 @@ INTERPOLATION = {"type": "string", "pattern": r"^(.*\$\{.*\}.*|\?\?\?)$", "descr
 
 def make_schemas() -> dict[str, str]:
     """The text of every schema by the name of its file."""
-    schemas: dict[str, Any] = {f"{group}.json": _yaml_schema(group, model) for group, model in YAMLS.items()}
+    schemas: dict[str, object] = {f"{group}.json": _yaml_schema(group, model) for group, model in YAMLS.items()}
     schemas["run.json"] = {"$schema": DIALECT, **Run.model_json_schema(by_alias=True)}
     return {name: json.dumps(schema, indent=1, sort_keys=True) + "\n" for name, schema in schemas.items()}
 
 
-def _yaml_schema(group: str, model: type[BaseModel]) -> dict[str, Any]:
+def _yaml_schema(group: str, model: type[BaseModel]) -> dict[str, object]:
     """What may stand in a yaml file of a group, where Hydra's `defaults` and interpolations may stand for any key."""
     schema = model.model_json_schema(by_alias=True)
     definitions = schema.pop("$defs", {})

@@ -16,7 +16,7 @@ FIRST_MOMENT: dict[str, float | str] = {"low": 0.8, "high": 0.99, "scale": "line
 SECOND_MOMENT: dict[str, float | str] = {"low": 0.9, "high": 0.999, "scale": "linear"}
 
 
-def section_of_class(path: str) -> dict[str, Any]:
+def section_of_class(path: str) -> dict[str, object]:
     """The configuration of an optimizer that has no yaml: its class with its own defaults, and a search space.
 
     Raises:
@@ -24,7 +24,7 @@ def section_of_class(path: str) -> dict[str, Any]:
     """
     parameters = inspect.signature(locate(path, "optimizer")).parameters
     known = {name: parameter.default for name, parameter in parameters.items() if name in _RANGES}
-    section: dict[str, Any] = {"name": path.rpartition(".")[2].lower(), "_target_": path}
+    section: dict[str, object] = {"name": path.rpartition(".")[2].lower(), "_target_": path}
     section |= {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()
                 if _is_number(value) or isinstance(value, tuple)}  # fmt: skip
     if "lr" not in section:

@@ -88,7 +88,7 @@ class TrialConfig(Section):
     diagnostics: bool
 
     @property
-    def mapping(self) -> dict[str, Any]:
+    def mapping(self) -> Mapping[str, Any]:
         """The plain form that is stored with the run: the keys that were given, each in its type."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
@@ -102,7 +102,7 @@ DOCUMENTATION = frozenset(
 )
 
 
-def split_mapping(mapping: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_mapping(mapping: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The resolved configuration as its trial part and its session part. Raises ConfigError for any other key."""
     check_plain(mapping, MAX_VALUES)
     known = (*TRIAL_KEYS, *SESSION_KEYS)

@@ -100,7 +100,7 @@ class SearchConfig(Section):
 
 def search_points(
     search: SearchConfig, replicate: int, space: Any, defaults: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """The optimizer's defaults, then points of a scrambled Sobol sequence.
 
     The n-th range of every optimizer meets the same coordinates, however many ranges it has.

@@ -11,7 +11,7 @@ from typing import Any
 from bench.errors import ConfigError
 
 
-def draw_variant(task: Mapping[str, Any]) -> dict[str, Any]:
+def draw_variant(task: Mapping[str, Any]) -> dict[str, object]:
     """The task's section with the options of its variant in place; variant 0, or none, is the task itself.
 
     The same number always draws the same values, on any machine.

@@ -186,7 +186,7 @@ def _log2(number: int) -> int:
     return number.bit_length() - 1
 
 
-def _read(path: Path, types: Mapping[str, type]) -> dict[str, Any] | None:
+def _read(path: Path, types: Mapping[str, type]) -> Mapping[str, Any] | None:
     """A measurement kept earlier, if it is still one: exactly these figures, each finite and above zero."""
     try:
         known = read_json(path)
@@ -197,7 +197,7 @@ def _read(path: Path, types: Mapping[str, type]) -> dict[str, Any] | None:
     return known if all(0 < value < math.inf for value in known.values()) else None
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Path, content: Mapping[str, float]) -> None:
     """Keep a measurement; a folder that cannot be written only means measuring again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import median
-from typing import Any
 
 from rich.console import Console
 
@@ -89,11 +88,11 @@ def _name(objective: str) -> str:
     return f"final {f'{BEST} {RAW_LOSS}' if objective == BEST else objective}"
 
 
-def _describe_cell(by: str, objective: float, seeds: Sequence[Run], metric: str) -> dict[str, Any]:
+def _describe_cell(by: str, objective: float, seeds: Sequence[Run], metric: str) -> dict[str, object]:
     """A row of the sweep's table; `metric`, the target's, is shown where it is not the loss that ranks."""
     cell = seeds[0].cell
     statuses = [run.status for run in seeds]
-    row = {name: cell[key] for key, name in short_names(list(cell)).items()}
+    row: dict[str, object] = {name: cell[key] for key, name in short_names(list(cell)).items()}
     row[f"mean {_name(by)}" if by == STEPS else _name(by)] = objective if math.isfinite(objective) else None
     if metric != by:
         finals = [run.summary.figures.get(f"final_{metric}") for run in seeds]

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +51,7 @@ def explore_data(found: Findings, metrics: pd.DataFrame, palette: Palette) -> st
     return compress(json.dumps(data, allow_nan=False, separators=(",", ":")))
 
 
-def curves(found: Findings, metrics: pd.DataFrame) -> list[dict[str, Any]]:
+def curves(found: Findings, metrics: pd.DataFrame) -> list[dict[str, object]]:
     """Validation loss of single runs by setting: those that count first, then the best of tuning."""
     varying = varying_keys(found.used)
     settings = list(found.settings["setting"])[:MAX_CURVES]
@@ -60,7 +59,7 @@ def curves(found: Findings, metrics: pd.DataFrame) -> list[dict[str, Any]]:
     used = used.sort_values(["counts", "loss", "seed"], ascending=[False, True, True], kind="stable")
     drawn = used.groupby("setting").head(MAX_CURVES // len(settings))
     rows = dict(list(metrics[metrics["run"].isin(drawn.index)].groupby("run")))
-    items = []
+    items: list[dict[str, object]] = []
     for setting in settings:
         runs = [
             {"optimizer": run.optimizer, "id": run.run_id, "counts": bool(run.counts), **_thin(rows[run.Index]),
@@ -95,11 +94,11 @@ def _decades(values: Sequence[float]) -> float:
     return math.log10(max(values) / min(values)) if values and min(values) > 0 else 0.0
 
 
-def searches(found: Findings) -> list[dict[str, Any]]:
+def searches(found: Findings) -> list[dict[str, object]]:
     """The trials of every quasi-random search: their hyperparameters and losses as parallel axes."""
     cells = found.sweep_cells[found.sweep_cells["is_search"].astype(bool)]
     explained = found.importances.drop_duplicates(KEYS).set_index(KEYS)["explained"]
-    items = []
+    items: list[dict[str, object]] = []
     for key, group in list(groups(cells, KEYS))[:MAX_SEARCHES]:
         setting, optimizer, _ = key
         finite = group[np.isfinite(group["loss"])].sort_values("loss").head(MAX_TRIALS)
@@ -132,7 +131,7 @@ def _unimportant(explained: float | None) -> str:
     )
 
 
-def _axis(label: str, values: list[float]) -> dict[str, Any]:
+def _axis(label: str, values: list[float]) -> dict[str, object]:
     """Positions on an axis, and where it is labelled: its ends, and decades between them where the values span one."""
     log = is_log_key(values) and min(values) > 0
     positions = [float(f"{math.log10(value) if log else value:.6g}") for value in values]
@@ -144,10 +143,10 @@ def _axis(label: str, values: list[float]) -> dict[str, Any]:
     return {"label": short(label.removeprefix("optimizer."), 18), "values": positions, "ticks": ticks, "texts": texts}
 
 
-def importance_bars(found: Findings) -> list[dict[str, Any]]:
+def importance_bars(found: Findings) -> list[dict[str, object]]:
     """Importances by search, the largest first; only where the forests learned something."""
     known = found.importances[found.importances["explained"] >= MIN_EXPLAINED]
-    items = []
+    items: list[dict[str, object]] = []
     for (setting, optimizer, _), group in groups(known, KEYS):
         ordered = group.sort_values("importance", ascending=False)
         bars = [

@@ -1,5 +1,6 @@
 """The page: one self-contained HTML file, and the same in Markdown."""
 
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -13,7 +14,7 @@ from bench.report.table import Table, escape_markdown, to_markdown
 SCRIPTS = ("page.js", "explore.js")
 
 
-def render_html(content: dict[str, Any], wide: dict[str, str], narrow: dict[str, str]) -> str:
+def render_html(content: Mapping[str, Any], wide: dict[str, str], narrow: dict[str, str]) -> str:
     """The page from its content.
 
     Args:
@@ -36,7 +37,7 @@ def render_html(content: dict[str, Any], wide: dict[str, str], narrow: dict[str,
     )
 
 
-def render_markdown(content: dict[str, Any]) -> str:
+def render_markdown(content: Mapping[str, Any]) -> str:
     """`report.md`: the same words and tables, pictures as links to `plots/`."""
     lines = [f"# {escape_markdown(content['title'])}", "", escape_markdown(content["lead"]), ""]
     if content["notes"]:

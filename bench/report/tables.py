@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -146,7 +146,7 @@ def varying_keys(runs: pd.DataFrame) -> dict[tuple[str, str], set[str]]:
     return varying
 
 
-def describe_cell(cell: dict[str, Any], keys: Iterable[str]) -> str:
+def describe_cell(cell: Mapping[str, object], keys: Iterable[str]) -> str:
     """lr=0.001 eps=1e-8, for the keys that matter."""
     named = [(key.removeprefix("optimizer."), cell[key]) for key in sorted(keys) if key in cell]
     return " ".join(f"{key}={format_number(value) if isinstance(value, float) else value}" for key, value in named)

@@ -94,7 +94,7 @@ def write_report(
         folder.mkdir(parents=True, exist_ok=True)
     pictures, wide, narrow = _draw(found, out / "plots") if found else ([], {}, {})
     content, choice = _content(loaded, found, pictures), list(_describe_choice(paths, where))
-    content["notes"] = [*choice, *content["notes"]]
+    content = {**content, "notes": [*choice, *content["notes"]]}
     if found:
         write_csv(found, out / "tables")
         _write_tables([*content["verdict_tables"], *content["detail_tables"]], out / "tables")
@@ -168,7 +168,7 @@ def _write_tables(tables: list[Table], folder: Path) -> None:
         (folder / f"{name}.tex").write_text(to_latex(table), encoding="utf-8")
 
 
-def _content(loaded: Loaded, found: Findings | None, pictures: list[Picture]) -> dict[str, Any]:
+def _content(loaded: Loaded, found: Findings | None, pictures: list[Picture]) -> Mapping[str, Any]:
     """What the page and the Markdown show, as text."""
     runs = found.runs if found else prepare(loaded.runs)[0]
     groups, run_note = run_groups(runs) if len(runs) else ([], "")

@@ -36,11 +36,11 @@ def run_id(config: Mapping[str, Any], fingerprint: Fingerprint, schema_version: 
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def meaning_of(config: Mapping[str, Any]) -> dict[str, Any]:
+def meaning_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a configuration says about the numbers that its trial computes, in one spelling."""
     task = {key: value for key, value in config["task"].items() if not is_place(key)}
     device = str(config["device"]).partition(":")[0]
-    meaning: dict[str, Any] = by_value(without_documentation({**config, "task": task, "device": device}))
+    meaning: Mapping[str, Any] = by_value(without_documentation({**config, "task": task, "device": device}))
     return meaning
 
 

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -98,7 +97,7 @@ def _describe(trial: Trial, record: Record, checksums: Mapping[str, str]) -> Run
     )
 
 
-def _describe_trial(trial: Trial) -> dict[str, Any]:
+def _describe_trial(trial: Trial) -> dict[str, object]:
     """The keys of a run that are known before its training."""
     return {
         "seed": trial.config.seed,

@@ -6,7 +6,6 @@ import random
 import statistics
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +61,7 @@ def time_rounds(plans: Mapping[str, Plan], num_rounds: int) -> Iterator[Session]
         )
 
 
-def cost_rows(session: Session, baseline: str) -> list[dict[str, Any]]:
+def cost_rows(session: Session, baseline: str) -> list[dict[str, str | float]]:
     """A row per optimizer: milliseconds of a step, and the ratio to the baseline's, paired by round.
 
     The ratio is a geometric mean over rounds, with Student's 95 % interval on logarithms.
@@ -70,10 +69,10 @@ def cost_rows(session: Session, baseline: str) -> list[dict[str, Any]]:
     logs: dict[str, list[float]] = {}
     for turn in session.rounds:
         logs.setdefault(turn.optimizer, []).append(math.log(turn.step_seconds))
-    rows = []
+    rows: list[dict[str, str | float]] = []
     for name in sorted(logs, key=lambda name: statistics.median(logs[name])):
         differences = np.array(logs[name]) - np.array(logs[baseline])
         mean, low, high = np.exp(mean_interval([differences])[:3])
-        row = {"optimizer": name, "ms per step": 1000 * math.exp(statistics.median(logs[name]))}
-        rows.append({**row, f"times {baseline}": float(mean), "from": float(low), "to": float(high)})
+        ratio = {f"times {baseline}": float(mean), "from": float(low), "to": float(high)}
+        rows.append({"optimizer": name, "ms per step": 1000 * math.exp(statistics.median(logs[name])), **ratio})
     return rows

@@ -33,7 +33,7 @@ class Averages(Protocol):
     def keep(self, index: Tensor) -> None:
         """Go on with these positions of the leading axis."""
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Mapping[str, object]:
         """All that `restore` needs, as tensors and plain values."""
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
@@ -65,7 +65,7 @@ class MovingAverages:
     def keep(self, index: Tensor) -> None:
         self.averages = [_select(average, index) for average in self.averages]
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Mapping[str, object]:
         return {"num_updates": self.num_updates, "averages": self.averages}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
@@ -95,7 +95,7 @@ class LatestSnapshots:
     def keep(self, index: Tensor) -> None:
         self.snapshots = [_select(snapshot, index) for snapshot in self.snapshots]
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Mapping[str, object]:
         return {"num_updates": self.num_updates, "snapshots": self.snapshots}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
@@ -160,7 +160,7 @@ class AveragingLearner:
         weights = sum(tensor.numel() * tensor.element_size() for tensor in self.weights.values())
         return self.learner.state_bytes() + self.averages.num_copies * weights // self.num_trials
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Mapping[str, object]:
         return {"learner": self.learner.state(), "averages": self.averages.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:

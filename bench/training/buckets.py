@@ -72,7 +72,7 @@ class Bucket(ABC):
         """Bytes of state per trial."""
 
     @abstractmethod
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Mapping[str, object]:
         """All that changes from step to step, and the parameters' `names`."""
 
     @abstractmethod
@@ -142,14 +142,17 @@ class RuleBucket(Bucket):
     def _join_state(self, name: str, tensors: Sequence[Sequence[Tensor]]) -> Tensor:
         return torch.stack([own[0] for own in tensors]) if name in self.rule.shared_state else self._join(tensors)
 
-    def state_dict(self) -> dict[str, Any]:
-        buffers = [self.param, *self.state, *(self.numbers[name] for name in self.advanced)]
-        return {"names": list(self.shapes), "num_steps": self.num_steps, "buffers": buffers}
+    def state_dict(self) -> Mapping[str, object]:
+        return {"names": list(self.shapes), "num_steps": self.num_steps, "buffers": self._buffers()}
+
+    def _buffers(self) -> list[Tensor]:
+        """All tensors that a step changes."""
+        return [self.param, *self.state, *(self.numbers[name] for name in self.advanced)]
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.check_names(state)
         self.num_steps = state["num_steps"]
-        torch._foreach_copy_(self.state_dict()["buffers"], state["buffers"])
+        torch._foreach_copy_(self._buffers(), state["buffers"])
 
     def pieces(self, buffer: Tensor) -> Sequence[Tensor]:
         """The part of each parameter, in the shape in which the rule sees it."""
@@ -238,12 +241,12 @@ class RuleBucket(Bucket):
 
 def _stack_hyperparameters(
     groups: Sequence[Mapping[str, Any]], device: torch.device
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, object], dict[str, Any]]:
     """A group's options that all trials share, and its numbers as float64 tensors [K].
 
     float64 keeps bias corrections as exact as they are with Python's numbers.
     """
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     numbers: dict[str, Any] = {}
     for name in groups[0].keys() - {"params"}:
         values = [group[name] for group in groups]

@@ -100,7 +100,7 @@ def find_checkpointed(folder: Path, run_ids: Collection[str]) -> Iterator[list[s
             yield pack
 
 
-def _read_header(path: Path) -> dict[str, Any] | None:
+def _read_header(path: Path) -> Mapping[str, object] | None:
     """The first line, None if there is no file; empty where it is no header."""
     try:
         with path.open("rb") as file:

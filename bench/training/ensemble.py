@@ -163,7 +163,7 @@ class Ensemble:
     def state_bytes(self) -> int:
         return self.optimizer.state_bytes()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Mapping[str, object]:
         return {
             "optimizer": self.optimizer.state(),
             "constants": self.constants,

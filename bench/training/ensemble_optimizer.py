@@ -114,7 +114,7 @@ class EnsembleOptimizer:
         for bucket in self.buckets:
             bucket.set_mode(mode)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Mapping[str, object]:
         """Parameters and optimizer state of all trials."""
         return {"num_steps": self.num_steps, "buckets": [bucket.state_dict() for bucket in self.buckets]}
 

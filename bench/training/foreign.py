@@ -133,7 +133,7 @@ class ForeignBucket(Bucket):
     def state_bytes(self) -> int:
         return self.tree.state_bytes()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Mapping[str, object]:
         return {"names": list(self.shapes), "param": self.param, **self.tree.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -170,7 +170,7 @@ class _Tree:
                     tree.numbers[position] = [float(value) for value in values]
         return tree
 
-    def with_trial(self, own: Mapping[int, Any]) -> tuple[list[Any], list[dict[str, Any]]]:
+    def with_trial(self, own: Mapping[int, Any]) -> tuple[list[Any], list[Mapping[str, Any]]]:
         """States and groups, with the leaves in `own` in their places."""
         states, groups = tree_unflatten([own.get(i, leaf) for i, leaf in enumerate(self.leaves)], self.spec)
         return states, groups
@@ -203,7 +203,7 @@ class _Tree:
         tensors = [leaf for leaf in tree_flatten(states)[0] if isinstance(leaf, Tensor)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Mapping[str, object]:
         on_device = [i for i, leaf in enumerate(self.leaves) if isinstance(leaf, Tensor) and leaf.device.type != "cpu"]
         return {
             "tree": tree_unflatten(self.leaves, self.spec),

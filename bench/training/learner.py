@@ -60,7 +60,7 @@ class Learner(Protocol):
     def state_bytes(self) -> int:
         """Bytes of optimizer state per trial."""
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Mapping[str, object]:
         """Parameters, optimizer state and random states, as tensors and plain values."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -243,7 +243,7 @@ class PlainLearner:
     def state_bytes(self) -> int:
         return self.optimizer.state_bytes()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Mapping[str, object]:
         return {
             "num_steps": self.num_steps,
             "params": dict(self.model.named_parameters()),

@@ -39,7 +39,7 @@ def make_param_groups(
     groups: Sequence[GroupConfig],
     params: Mapping[str, nn.Parameter],
     labels: Mapping[str, str],
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """The groups of an optimizer's parameters, each with those options in which it differs from the optimizer's own.
 
     Args:

@@ -79,7 +79,7 @@ class PerTrialNumbers(TorchFunctionMode):
             raise TrialsDifferError("branches on a hyperparameter, and trials would go different ways")
         return answers.pop()
 
-    def _one_by_one(self, name: str, args: Sequence[Any], options: dict[str, Any]) -> list[Any]:
+    def _one_by_one(self, name: str, args: Sequence[Any], options: dict[str, object]) -> list[Any]:
         """`torch._foreach_NAME` as calls of `Tensor.NAME`; lists go along, everything else is shared."""
         if len(args) == 4:  # addcmul and addcdiv
             *args, options["value"] = args

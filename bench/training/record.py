@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 from torch import Tensor
 
@@ -38,6 +37,6 @@ class Record:
     peak_memory_bytes: int | None = None
     weights: Mapping[str, Tensor] | None = None
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Mapping[str, object]:
         """Everything but the trial, as tensors and plain values; `Record(trial, **state)` is the same record."""
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "trial"}

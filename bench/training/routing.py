@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import StateDict
 from torch.utils._pytree import tree_flatten
 
 from bench.config.optimizer import GroupConfig, OptimizerConfig
@@ -133,11 +134,11 @@ class RoutedOptimizer:
                         second=find_second_moment(second[None], group, num_steps) if same_shape else None,
                     )
 
-    def state(self) -> list[dict[str, Any]]:
+    def state(self) -> list[StateDict]:
         """The `state_dict` of every optimizer."""
         return [stepper.state_dict() for stepper in self._steppers]
 
-    def restore(self, states: Sequence[dict[str, Any]]) -> None:
+    def restore(self, states: Sequence[StateDict]) -> None:
         for stepper, state in zip(self._steppers, states, strict=True):
             stepper.load_state_dict(state)
 
@@ -175,7 +176,7 @@ def find_optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]
     return _modify(optimizer_class, config) if config.modifiers else optimizer_class
 
 
-def _options_of(config: OptimizerConfig) -> dict[str, Any]:
+def _options_of(config: OptimizerConfig) -> Mapping[str, Any]:
     """What its class is called with: a wrapper has no lr of its own."""
     return {name: value for name, value in config.hyperparameters.items() if config.base is None or name != "lr"}
 

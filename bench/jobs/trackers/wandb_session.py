@@ -6,6 +6,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -84,7 +85,7 @@ class Session:
             self.go_offline("it takes too long to finish a run")
 
 
-def _init(mode: Mode, sweep_id: str | None, options: dict[str, Any]) -> Any:
+def _init(mode: Mode, sweep_id: str | None, options: Mapping[str, Any]) -> Any:
     import wandb
 
     settings = wandb.Settings(**LEAN, init_timeout=TIMEOUT, finish_timeout=TIMEOUT)  # type: ignore[arg-type]

@@ -76,7 +76,9 @@ def draw_response(axis: Axes, curve: pd.DataFrame, palette: Palette, optimizer: 
     curve = curve.sort_values("value")
     finite = curve[np.isfinite(curve["loss"])]
     drawn = bool(curve["is_search"].any())
-    style = palette.line(optimizer) | ({"linestyle": ""} if drawn else {})
+    style = palette.line(optimizer)
+    if drawn:
+        style["linestyle"] = ""
     axis.plot(finite["value"], finite["loss"], marker=palette.marker(optimizer), alpha=0.75 if drawn else 1.0, **style)
     if not drawn:
         band = finite[np.isfinite(finite["low"]) & np.isfinite(finite["high"])]

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import matplotlib as mpl
 import pandas as pd
@@ -15,11 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.typing import LineStyleType
 
 # Okabe & Ito's colours without yellow and black (invisible on white or on dark), and two that stay apart from them.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8172B3", "#8C8C00")
 MARKERS = ("o", "s", "^", "D", "v", "h", ">", "<")
-LINES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)))
+LINES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.6)), (0, (1.2, 1.2)))
 # Chosen so that the names seen most (adam, adamw, madam, adamuon, muon, lion, sgd) wish for different slots.
 SALT = "7916"
 INK, MUTED, GRID, PAPER = "#1b2430", "#5b6675", "#e2e6eb", "#ffffff"
@@ -42,6 +43,13 @@ class Picture:
     figure: Figure
 
 
+class LineStyle(TypedDict):
+    """Keywords of a line for `Axes.plot`."""
+
+    color: str
+    linestyle: LineStyleType
+
+
 @dataclass(frozen=True)
 class Palette:
     """Optimizer -> slot of the style table; a name keeps its slot as long as no other claims the same one.
@@ -62,8 +70,8 @@ class Palette:
         slot = self.slots.get(name, 0)
         return MARKERS[(slot + slot // len(COLORS)) % len(MARKERS)]
 
-    def line(self, name: str) -> dict[str, Any]:
-        """Keywords for `Axes.plot`."""
+    def line(self, name: str) -> LineStyle:
+        """Keywords for `Axes.plot`: the optimizer's colour and dashes."""
         dashes = LINES[self.slots.get(name, 0) // len(COLORS) % len(LINES)]
         return {"color": self.color(name), "linestyle": dashes}
 
@@ -81,7 +89,7 @@ def make_palette(names: Iterable[str], *, narrow: bool = False) -> Palette:
     return Palette(slots, narrow)
 
 
-def rc_params() -> dict[str, Any]:
+def rc_params() -> dict[str, object]:
     """Settings for `matplotlib.rc_context`."""
     available = {font.name for font in font_manager.fontManager.ttflist}
     return {
