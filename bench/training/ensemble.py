@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bench.config.schema import TrialConfig
-from bench.training.attention import JoinedAttention
 from bench.training.batches import IndexStream
 from bench.training.clock import StepClock
 from bench.training.components import Task
 from bench.training.ensemble_optimizer import EnsembleOptimizer
+from bench.training.joined import JoinedKernels
 from bench.training.learner import Tensors, autocast, build_model, tensors_of, trainable
 from bench.training.memory import keep_freed_memory
 from bench.training.probes import diagnose
@@ -102,7 +102,7 @@ class Ensemble:
         lap("forward")
         is_plain = isinstance(gradient_scale, float) and gradient_scale == 1.0
         with self.randomness.refused_in_backward():
-            self.optimizer.backward((losses if is_plain else losses * gradient_scale).sum())
+            self.optimizer.backward(losses if is_plain else losses * gradient_scale)
         lap("backward")
         if self.measures_norm:
             self.grad_norm = self.optimizer.clip(self.trial.clip_norm, self.trial.task.loss_scale)
@@ -135,7 +135,7 @@ class Ensemble:
             return result, {name: named[f"model.{name}"] for name in constants}  # a model may set them anew
 
         in_dims = (0, 0, None if batch is None else 0, 0)
-        with autocast(self.trial), JoinedAttention():
+        with autocast(self.trial), JoinedKernels():
             call = torch.vmap(call_one, in_dims=in_dims)
             result, self.constants = call(weights or self.optimizer.params, self.constants, batch, self.seeds)
         return result

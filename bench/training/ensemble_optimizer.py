@@ -1,6 +1,6 @@
 """The optimizers of K trials as one: parameters with a leading axis K in buckets that are updated together."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,13 +37,14 @@ class EnsembleOptimizer:
     def params(self) -> dict[str, Tensor]:
         return {name: leaf for bucket in self.buckets for name, leaf in bucket.leaves.items()}
 
-    def backward(self, loss: Tensor) -> None:
-        """Fill the gradients of all trials from a scalar that is a sum over them.
+    def backward(self, losses: Tensor) -> None:
+        """Fill the gradients of all trials from their losses, `[K]`.
 
-        Parameters on which it does not depend get none, and no step: they are set apart in buckets of their own.
+        Parameters on which these do not depend get none, and no step: they are set apart in buckets of their own.
         """
         params = self.params
-        grads = dict(zip(params, torch.autograd.grad(loss, list(params.values()), allow_unused=True), strict=True))
+        found = torch.autograd.grad(losses, list(params.values()), torch.ones_like(losses), allow_unused=True)
+        grads = dict(zip(params, found, strict=True))
         unused = frozenset(name for name, grad in grads.items() if grad is None)
         if unused != self.unused:
             self.leave_out(unused)
@@ -140,12 +141,28 @@ def _lay_out(optimizers: Sequence[RoutedOptimizer], params: Sequence[Params]) ->
             yield ForeignBucket(routes, {name: params[0][name].shape for name in route.names.values()})
             continue
         twins: list[Any] = [other.routes[position].optimizer for other in optimizers]
-        for groups in zip(*(twin.rule_groups() for twin in twins), strict=True):
+        for groups in _join_alike(zip(*(twin.rule_groups() for twin in twins), strict=True)):
             for rule, indices in _find_calls(optimizer, groups[0]):
                 names = [route.names[id(groups[0]["params"][index])] for index in indices]
                 shapes = {name: params[0][name].shape for name in names}
                 values = [[group["params"][index].detach() for index in indices] for group in groups]
                 yield RuleBucket(optimizer.apply_rule, rule, groups, shapes, values)
+
+
+def _join_alike(groups: Iterable[Sequence[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+    """Parameter groups, each as those of all trials, with one in the place of several that agree in every option."""
+    joined: list[list[dict[str, Any]]] = []
+    for own in groups:
+        twin = next((other for other in joined if [_options(group) for group in other] == list(map(_options, own))), [])
+        for group, more in zip(twin, own, strict=False):
+            group["params"] += more["params"]
+        if not twin:
+            joined.append([{**group, "params": list(group["params"])} for group in own])
+    return joined
+
+
+def _options(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}
 
 
 def _find_calls(optimizer: Any, group: Mapping[str, Any]) -> Iterator[tuple[Rule, list[int]]]:

@@ -35,7 +35,7 @@ from bench.training.record import Record
 from tests.fuzzing.configurations import compose_mapping
 
 DEVICE = "sim"
-NO_KERNEL = ("aten.empty", "aten.detach", "aten.lift_fresh", "aten.set_", "prim.", "aten.sym_")
+NO_KERNEL = ("aten.empty", "aten.detach", "aten._unsafe_view", "aten.lift_fresh", "aten.set_", "prim.", "aten.sym_")
 WAITS = ("aten._local_scalar_dense", "aten.nonzero", "aten.unique", "aten.masked_select", "aten.equal.")
 
 
@@ -95,6 +95,25 @@ class Observer(TorchDispatchMode):
         elif DEVICE in devices and not func.is_view and not name.startswith(NO_KERNEL):
             self.note("launches", name)
         return result
+
+
+class OneKernel(torch.autograd.Function):
+    """What a GPU runs as one kernel forward and one backward, and what torch would take apart on other devices."""
+
+    observer: Observer
+
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, *others: Any) -> Tensor:
+        tensors = [first, *(other for other in others if isinstance(other, Tensor))]
+        ctx.save_for_backward(*tensors)
+        ctx.num_others = len(others) + 1 - len(tensors)
+        OneKernel.observer.note("launches", "fused forward")
+        return torch.empty_like(first)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        OneKernel.observer.note("launches", "fused backward")
+        return *map(torch.empty_like, ctx.saved_tensors), *[None] * ctx.num_others
 
 
 class Numbers(TorchFunctionMode):
@@ -161,7 +180,9 @@ def observe(overrides: Sequence[str]) -> dict[str, Any]:
     observer = Observer()
     reads = mock.patch.object(FakeTensor, "tolist", lambda tensor: observer.read(tensor))
     eager = torch.compiler.set_stance("force_eager")
-    with eager, reads, FakeTensorMode() as mode, Numbers(observer), observer:
+    fused = mock.patch.multiple("bench.training.joined", attend=OneKernel.apply, normalize=OneKernel.apply)
+    OneKernel.observer = observer
+    with eager, reads, fused, FakeTensorMode() as mode, Numbers(observer), observer:
         for name, value in vars(task).items():
             setattr(task, name, _on_device(value, mode))
         task.device = torch.device(DEVICE)

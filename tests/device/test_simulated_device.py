@@ -23,15 +23,15 @@ TASKS = {
 }
 CASES = {  # with the most kernels that a step may launch
     "mlp adam alone": (["mlp", "adam"], 50),
-    "mlp adam packed": (["mlp", "adam", *PACK], 105),
-    "mlp adam packed twice as large": (["mlp", "adam", *LARGE_PACK], 105),
-    "mlp adamuon alone, everything asked for": (["mlp", "adamuon", *ASKED], 210),
-    "mlp adamuon packed, everything asked for": (["mlp", "adamuon", *PACK, *ASKED], 270),
-    "mlp sgd alone, everything asked for": (["mlp", "sgd", *ASKED], 80),
-    "gpt_nano adam packed": (["gpt_nano", "adam", *PACK], 470),
-    "gpt_nano lion packed, everything asked for": (["gpt_nano", "lion", *PACK, *ASKED], 490),
-    "quadratic madam packed, everything asked for": (["quadratic", "madam", *PACK, *ASKED], 110),
-    "rosenbrock adamw packed in float64": (["rosenbrock", "adamw", *PACK, "precision=float64"], 105),
+    "mlp adam packed": (["mlp", "adam", *PACK], 70),
+    "mlp adam packed twice as large": (["mlp", "adam", *LARGE_PACK], 70),
+    "mlp adamuon alone, everything asked for": (["mlp", "adamuon", *ASKED], 165),
+    "mlp adamuon packed, everything asked for": (["mlp", "adamuon", *PACK, *ASKED], 250),
+    "mlp sgd alone, everything asked for": (["mlp", "sgd", *ASKED], 75),
+    "gpt_nano adam packed": (["gpt_nano", "adam", *PACK], 210),
+    "gpt_nano lion packed, everything asked for": (["gpt_nano", "lion", *PACK, *ASKED], 250),
+    "quadratic madam packed, everything asked for": (["quadratic", "madam", *PACK, *ASKED], 95),
+    "rosenbrock adamw packed in float64": (["rosenbrock", "adamw", *PACK, "precision=float64"], 50),
 }
 
 
