@@ -12,7 +12,7 @@ from bench.jobs.packing import group_by_structure
 from bench.jobs.plan import Plan, make_plan
 from bench.jobs.proofs import Proofs
 from bench.training.routing import RoutedOptimizer
-from tests.harness.test_checkpoint import assert_same_training
+from tests.harness.test_checkpoint import STEPS, assert_same_training
 from tests.harness.test_ensemble import final_losses, train_together
 
 MakePlan = Callable[..., Plan]
@@ -90,7 +90,7 @@ def test_a_packed_trial_with_groups_equals_the_same_trial_alone(
 def test_a_training_with_groups_goes_on_from_its_checkpoint(
     plan: MakePlan, small: Small, tmp_path: Path, optimizer: str, size: int
 ) -> None:
-    made = plan(f"optimizer={optimizer}", *small("mlp"), "task.steps=41", "task.eval_every=10", GROUPS, FACTORS)
+    made = plan(f"optimizer={optimizer}", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=5", GROUPS, FACTORS)
     assert_same_training(made, made.trials[:size], tmp_path)
 
 
