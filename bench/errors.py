@@ -1,10 +1,12 @@
 """The errors that a user reads as one line."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 
+Words = ParamSpec("Words")
 MAX_TEXT = 160
 
 MAX_LINE = 1000
@@ -67,6 +69,19 @@ def tell_error(text: str, code: int) -> int:
     """Print a mistake or a failure as the one line that the user sees on stderr, and return the exit code."""
     print(f"error: {one_line(text)}", file=sys.stderr)
     return code
+
+
+def stoppable(command: Callable[Words, int]) -> Callable[Words, int]:
+    """A command that Ctrl-C ends at once, with one line and exit code 130."""
+
+    @wraps(command)
+    def run(*args: Words.args, **options: Words.kwargs) -> int:
+        try:
+            return command(*args, **options)
+        except KeyboardInterrupt:
+            return tell_error("stopped at once", 130)
+
+    return run
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

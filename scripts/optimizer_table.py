@@ -49,7 +49,7 @@ def train(optimizer: str, task: str, *changes: str) -> tuple[Run, float | None]:
         plan = compose_plan(f"optimizer={optimizer}", f"task={task}", f"results_dir={folder}", *changes)
         (trial,) = plan.trials
         loaded = plan.tasks.get(trial.config.task, trial.config.device)
-        (run,), _ = PackRunner(plan.session, [], stop).run(Pack((trial,)), loaded)
+        (run,), _ = PackRunner(plan.session, [], stop, plan.tasks).run(Pack((trial,)))
     if stop.number is not None:
         raise SystemExit(128 + stop.number)
     return run, bigram_loss(loaded) if isinstance(loaded, GPTTask) else None

@@ -18,7 +18,7 @@ from bench.cli.folders import own_dirs
 from bench.config.optimizer import OptimizerConfig, parse_optimizer
 from bench.config.plain import check_plain
 from bench.config.schema import MAX_TRIAL_VALUES, parse_trial, split_mapping
-from bench.errors import tell_error
+from bench.errors import stoppable, tell_error
 from bench.training.components import load_task
 from bench.training.learner import build_model, trainable
 from bench.training.proof import NotPackableError, prove_model
@@ -69,6 +69,7 @@ def examine_task(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[dic
     return shapes, Finding(f"task {trial.task.name}", PASS, "its model moves in a pack as alone")
 
 
+@stoppable
 def main(args: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
     if not args or {"--help", "-h"} & set(args):
@@ -81,8 +82,6 @@ def main(args: Sequence[str]) -> int:
         config = compose_optimizer(overrides["optimizer"], own_dirs(args))
         shapes, of_task = examine_task(overrides["task"], own_dirs(args)) if overrides["task"] else ({}, None)
         findings = run_checks(make_subject(config, shapes)) + ([of_task] if of_task else [])
-    except KeyboardInterrupt:
-        return tell_error("stopped at once", 130)
     except Exception as error:
         if not is_mistake(error):
             raise

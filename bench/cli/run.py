@@ -16,7 +16,7 @@ from bench.cli.compose import admit_optional, resolve
 from bench.cli.explain import check_choices, explain, is_mistake
 from bench.cli.help import COMMANDS
 from bench.config.folders import find_conf_dir
-from bench.errors import ConfigError, JobFailedError, StoreError, tell_error
+from bench.errors import ConfigError, JobFailedError, StoreError, stoppable, tell_error
 
 
 @hydra.main(version_base="1.3", config_path=str(find_conf_dir()), config_name="config")
@@ -30,6 +30,7 @@ def run_composed(config: DictConfig) -> float:
         raise SystemExit(tell_error(explain(error, sys.argv[1:], takes_several=True), 2)) from error
 
 
+@stoppable
 def run_command(args: Sequence[str]) -> int:
     """Run a command line and return its exit code, which a training may also raise as SystemExit."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through to here
@@ -44,8 +45,6 @@ def run_command(args: Sequence[str]) -> int:
         run_composed()
     except JobFailedError as error:
         return tell_error(str(error), 1)
-    except KeyboardInterrupt:
-        return tell_error("stopped at once", 130)
     except Exception as error:
         if is_mistake(error):
             return tell_error(explain(error, args, takes_several=True), 2)

@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,8 @@ from bench.config.session import SessionConfig
 from bench.errors import ConfigError, JobFailedError, one_line
 from bench.jobs.packing import Pack
 from bench.jobs.runner import PackRunner
-from bench.jobs.threads import use_threads
 from bench.runs.schema import Run
-from bench.training.components import load_task
+from bench.training.components import TaskShelf
 from bench.training.interrupt import StopSignal
 from bench.training.record import Record, Row
 
@@ -118,10 +118,10 @@ def _work(pack: Pack, session: SessionConfig, folder: Path, stop_name: str) -> t
     """Train a pack in a worker of the cluster as if it had been started in the client's folder."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))  # the user's own ./optimizers and ./tasks
-    stop, config = StopSignal(), pack.trials[0].config
+    stop = StopSignal()
     listener = _StopListener(stop_name, stop)
     if stop.number is not None:
         return [], None
-    with contextlib.chdir(folder), use_threads(pack.num_threads or 1):
-        runner = PackRunner(session, [listener], stop)
-        return runner.run(pack, load_task(config.task, config.device))
+    with contextlib.chdir(folder):
+        runner = PackRunner(session, [listener], stop, TaskShelf())
+        return runner.run(replace(pack, num_threads=pack.num_threads or 1))

@@ -21,7 +21,6 @@ from bench.errors import JobFailedError
 from bench.jobs.packing import Pack
 from bench.jobs.progress import REFRESH_SECONDS, Display, Glimpse
 from bench.jobs.runner import PackRunner
-from bench.jobs.threads import use_threads
 from bench.runs.schema import Run
 from bench.training.components import TaskShelf
 from bench.training.interrupt import StopSignal
@@ -198,20 +197,17 @@ def _serve(connection: Connection, session: SessionConfig, gpu: int | None) -> N
     """What a worker process does until nobody listens any more."""
     if gpu is not None:
         torch.cuda.set_device(gpu)
-    tasks = TaskShelf()
     with StopSignal() as stop, suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
-        runner = PackRunner(session, [_Reporter(connection)], stop)
+        runner = PackRunner(session, [_Reporter(connection)], stop, TaskShelf())
         while True:
             pack: Pack = connection.recv()
-            connection.send(_train(pack, runner, tasks))
+            connection.send(_train(pack, runner))
 
 
-def _train(pack: Pack, runner: PackRunner, tasks: TaskShelf) -> tuple[list[Run], Pack | None] | Exception:
+def _train(pack: Pack, runner: PackRunner) -> tuple[list[Run], Pack | None] | Exception:
     """The runs of a pack and what is left of it, or the error that the parent is to raise."""
-    config = pack.trials[0].config
     try:
-        with use_threads(pack.num_threads):
-            return runner.run(pack, tasks.get(config.task, config.device))
+        return runner.run(pack)
     except Exception as error:
         error.add_note(traceback.format_exc())
         return error

@@ -8,6 +8,7 @@ from dataclasses import replace
 from bench.config.cadence import Cadence
 from bench.config.session import SessionConfig
 from bench.jobs.packing import Pack, with_companion
+from bench.jobs.threads import use_threads
 from bench.jobs.trackers.tracker import Mirror
 from bench.runs.claims import Claims
 from bench.runs.folders import ResultsFolder
@@ -15,7 +16,7 @@ from bench.runs.schema import Run
 from bench.runs.store import Store
 from bench.runs.trial import Trial
 from bench.training.checkpoint import Checkpoint, find_checkpointed
-from bench.training.components import Task
+from bench.training.components import Task, TaskShelf
 from bench.training.interrupt import StopSignal
 from bench.training.loop import Watcher
 from bench.training.record import FINISHED, Record
@@ -32,23 +33,25 @@ class PackRunner:
         session: where runs and checkpoints go, and what mirrors them.
         watchers: who sees them live.
         stop: asks for a stop at the next step.
+        tasks: those that are loaded already; others join them.
     """
 
-    def __init__(self, session: SessionConfig, watchers: Sequence[Watcher], stop: StopSignal) -> None:
-        self.session, self.watchers, self.stop = session, watchers, stop
+    def __init__(self, session: SessionConfig, watchers: Sequence[Watcher], stop: StopSignal, tasks: TaskShelf) -> None:
+        self.session, self.watchers, self.stop, self.tasks = session, watchers, stop, tasks
         self.store, self.claims = Store(session.results_dir), Claims(session.results_dir)
         self.checkpoints = ResultsFolder(session.results_dir).checkpoints
         self.waiting = False
 
-    def run(self, pack: Pack, task: Task) -> tuple[list[Run], Pack | None]:
-        """Train the trials of `pack` that no other process trains at this moment, and store them.
+    def run(self, pack: Pack) -> tuple[list[Run], Pack | None]:
+        """Train the trials of `pack` that no other process trains at this moment, on its threads, and store them.
 
         Returns:
             The runs, and the rest of the pack, to ask for again.
         """
-        with self.claims.take([trial.run_id for trial in pack.trials]) as claimed:
+        config = pack.trials[0].config
+        with use_threads(pack.num_threads), self.claims.take([trial.run_id for trial in pack.trials]) as claimed:
             free = tuple(trial for trial in pack.trials if trial.run_id in claimed)
-            runs = self._run_claimed(free, pack, task) if free else []
+            runs = self._run_claimed(free, pack, self.tasks.get(config.task, config.device)) if free else []
         others = tuple(trial for trial in pack.trials if trial.run_id not in claimed)
         if others and not free:
             self._wait()

@@ -9,7 +9,6 @@ from bench.jobs.plan import Plan
 from bench.jobs.processes import run_in_processes
 from bench.jobs.progress import Display
 from bench.jobs.runner import PackRunner
-from bench.jobs.threads import use_threads
 from bench.runs.schema import Run
 from bench.training.interrupt import StopSignal
 
@@ -30,13 +29,10 @@ def run_packs(packs: Sequence[Pack], plan: Plan, workers: int, display: Display,
 
 
 def _run_here(packs: Sequence[Pack], plan: Plan, display: Display, stop: StopSignal) -> Iterator[list[Run]]:
-    runner = PackRunner(plan.session, [display], stop)
+    runner = PackRunner(plan.session, [display], stop, plan.tasks)
     left = deque(packs)
     while left and stop.number is None:
-        pack = left.popleft()
-        config = pack.trials[0].config
-        with use_threads(pack.num_threads):
-            runs, rest = runner.run(pack, plan.tasks.get(config.task, config.device))
+        runs, rest = runner.run(left.popleft())
         display.glimpsed(0, None)
         left.extend([rest] if rest else [])
         yield runs

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench.cli.arguments import admit_own_files, check_words
 from bench.cli.explain import check_choices, explain, is_mistake
-from bench.errors import JobFailedError, tell_error
+from bench.errors import JobFailedError, stoppable, tell_error
 
 if TYPE_CHECKING:
     from bench.judge.judge import Judge
@@ -36,6 +36,7 @@ Exit code 0: there is a verdict, whatever it says; 1: a trial failed; 2: a mista
 """
 
 
+@stoppable
 def main(args: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
     if not args or {"--help", "-h"} & set(args):
@@ -51,8 +52,6 @@ def main(args: Sequence[str]) -> int:
         return _judge(args)
     except JobFailedError as error:
         return tell_error(str(error), 1)
-    except KeyboardInterrupt:
-        return tell_error("stopped at once", 130)
     except Exception as error:
         if not is_mistake(error):
             raise

@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.errors import tell_error
+from bench.errors import stoppable, tell_error
 
 
+@stoppable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the report; returns the exit code: 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description="Turn run folders into one report.")
@@ -41,8 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # fmt: skip
     except (ValueError, OSError) as error:
         return tell_error(str(error), 2)
-    except KeyboardInterrupt:
-        return tell_error("stopped at once", 130)
     print(f"report: {page}")
     return 0
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from bench.cli.arguments import admit_own_files, check_words
 from bench.cli.explain import check_choices, explain, is_mistake
 from bench.cli.folders import own_dirs
-from bench.errors import ConfigError, tell_error
+from bench.errors import ConfigError, stoppable, tell_error
 
 log = logging.getLogger(__name__)
 NUM_ROUNDS = 20
@@ -24,6 +24,7 @@ finds them: whatever it says about seconds rests on them.
 """
 
 
+@stoppable
 def main(args: Sequence[str]) -> int:
     """Run the command line and return its exit code: 0, or 2 after a mistake."""
     if not args or {"--help", "-h"} & set(args):
@@ -35,8 +36,6 @@ def main(args: Sequence[str]) -> int:
         check_words(args)
         check_choices([arg for arg in args if not arg.startswith("optimizer=")])
         _measure(args)
-    except KeyboardInterrupt:
-        return tell_error("stopped at once", 130)
     except Exception as error:
         if not is_mistake(error):
             raise

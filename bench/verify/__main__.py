@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.errors import tell_error
+from bench.errors import stoppable, tell_error
 
 
+@stoppable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints what is found; returns the exit code: 0, 1 after a fault or a difference, 2 after a mistake."""
     parser = argparse.ArgumentParser(prog="python -m bench.verify", description="Check stored runs; change nothing.")
@@ -25,8 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if verify(options.paths, options.replay, options.seed) else 1
     except (UsageError, OSError) as error:
         return tell_error(str(error), 2)
-    except KeyboardInterrupt:
-        return tell_error("stopped at once", 130)
 
 
 if __name__ == "__main__":

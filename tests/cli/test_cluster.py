@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bench.errors import ConfigError
+from tests.results import losses
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.slow
@@ -38,14 +39,6 @@ def wait_for(find: Callable[[], list[Path]], count: int) -> list[Path]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return found
-
-
-def losses(results: Path) -> dict[str, bytes]:
-    import pyarrow.parquet as pq
-
-    columns = ["step", "train_loss", "val_loss"]
-    tables = {path.parent.name: pq.read_table(path, columns=columns) for path in results.glob("*/*/*/metrics.parquet")}
-    return {name: b"".join(column.to_numpy().tobytes() for column in table) for name, table in tables.items()}
 
 
 def test_a_killed_worker_costs_its_pack_which_another_trains(address: str, tmp_path: Path) -> None:

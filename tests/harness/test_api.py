@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -14,17 +13,10 @@ import bench
 from bench.__main__ import main
 from bench.errors import ConfigError
 from bench.runs.schema import Run
+from tests.results import losses
 
 ROOT = Path(__file__).parents[2]
 Small = Callable[[str], list[str]]
-
-
-def losses(folder: Path) -> dict[str, bytes]:
-    """All columns but times, by run id."""
-    return {
-        path.parent.name: pd.read_parquet(path).filter(regex="^(?!.*_seconds$)").to_numpy().tobytes()
-        for path in folder.rglob("metrics.parquet")
-    }
 
 
 def test_a_trial_is_the_same_run_from_python_and_from_the_shell(

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from bench.training.interrupt import StopSignal
 from tests.processes import TRAINING_STEP, Command, at_call
+from tests.results import losses, stored
 
 pytestmark = pytest.mark.slow
 Small = Callable[[str], list[str]]
@@ -45,18 +45,6 @@ def wait_for(folder: Path, pattern: str) -> None:
     while not list(folder.glob(pattern)):
         assert time.monotonic() < deadline, f"{pattern} never came"
         time.sleep(0.02)
-
-
-def stored(results: Path) -> dict[str, Any]:
-    return {path.parent.name: json.loads(path.read_text()) for path in results.glob("*/*/*/run.json")}
-
-
-def losses(results: Path) -> dict[str, Any]:
-    """By run; as text, in which NaN equals NaN and every bit shows."""
-    return {
-        path.parent.name: repr(pq.read_table(path, columns=["step", "train_loss", "val_loss"]).to_pydict())
-        for path in results.glob("*/*/*/metrics.parquet")
-    }
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A job from its plan to its runs: packs, workers, fresh seeds, kills, damage."""
 
-import json
 import os
 import shutil
 import signal
@@ -12,7 +11,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from bench.config.sweep import STAGES
@@ -21,22 +19,12 @@ from bench.jobs.job import run_job
 from bench.jobs.plan import Plan
 from bench.training.ensemble import Ensemble
 from tests.processes import TRAINING_STEP, Command, at_call
+from tests.results import losses, stored
 
 Mapping = Callable[..., dict[str, Any]]
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
 Start = Callable[..., Command]
-
-
-def stored(results: Path) -> dict[str, dict[str, Any]]:
-    """Every `run.json` below a folder by run id."""
-    runs = [json.loads(path.read_text()) for path in results.rglob("run.json")]
-    assert len({run["run_id"] for run in runs}) == len(runs)
-    return {run["run_id"]: run for run in runs}
-
-
-def losses(results: Path) -> dict[str, list[float]]:
-    return {path.parent.name: pd.read_parquet(path)["val_loss"].tolist() for path in results.rglob("metrics.parquet")}
 
 
 @pytest.mark.slow
