@@ -1,13 +1,17 @@
 """Plans composed from the shipped configuration, over tasks small enough for a test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from bench.cli.compose import compose, resolve
-from bench.jobs.plan import Plan, make_plan
+from bench.cli.folders import GROUPS
+from bench.errors import ConfigError
+from bench.jobs.plan import Plan, make_plan, with_cell
 
 SMALL = {
     "quadratic": ["task=quadratic", "task.steps=100", "task.eval_every=50"],
@@ -47,3 +51,25 @@ def mapping(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 def plan(mapping: Callable[..., dict[str, Any]]) -> Callable[..., Plan]:
     """`plan("optimizer=adam", ...)` is the checked plan of these overrides."""
     return lambda *overrides: make_plan(mapping(*overrides))
+
+
+@cache
+def composed(*groups: str) -> Mapping[str, Any]:
+    return resolve(compose(groups))
+
+
+@pytest.fixture
+def refusal() -> Callable[[str], str]:
+    """`refusal("task=mlp task.steps=0")` is the line in which a plan is refused for the value of a key that it has."""
+
+    def refuse(words: str) -> str:
+        parsed = OverridesParser.create().parse_overrides(words.split())
+        groups = [override.input_line for override in parsed if override.key_or_group in GROUPS]
+        values = {part.key_or_group: part.value() for part in parsed if part.key_or_group not in GROUPS}
+        with pytest.raises(ConfigError) as error:
+            make_plan(with_cell(composed(*groups), values))
+        assert str(error.value).isprintable()
+        assert len(str(error.value)) < 1100
+        return str(error.value)
+
+    return refuse

@@ -27,27 +27,10 @@ MISTAKES = {
     "optimizer=madam optimizer.eps=1e-8": "optimizer.eps=1e-8: MAdam(params",
     "+optimizer.bogus=3": "has no such option",
     "optimizer.lr=-1": "optimizer.lr=-1: expected a finite number of at least 0",
-    "optimizer.lr=nan": "optimizer.lr=nan: expected a finite number",
-    "optimizer.betas=[0.9,1.0]": "optimizer.betas[1]=1.0: expected a number in [0, 1)",
-    "optimizer=sgd optimizer.momentum=-1": "Invalid momentum value: -1; signature: SGD(params",
-    "optimizer._target_=no.such.Class": "optimizer._target_=no.such.Class: cannot be imported",
-    "optimizer._target_=math.sqrt": "expected a subclass of torch.optim.Optimizer",
-    "task=gpt_nano task.data=text task.path=/nowhere": "task.path",
-    "task.steps=0": "task.steps=0: expected a whole number from 1",
-    "task.steps=1e12": "task.steps=1000000000000.0: expected a whole number",
-    "task.target.mode=best": "task.target.mode=best: expected one of min, max",
-    "task.loss_scale=0": "task.loss_scale=0: expected a finite number above 0",
-    "schedule.warmup_fraction=2": "schedule.warmup_fraction=2: expected a number from 0 to 1",
     "+schedule.bogus=1": "has no such option",
-    "seed=1.5": "seed=1.5: expected a whole number from 0",
-    "precision=float8": "precision=float8: expected one of float32, bfloat16, float64",
     "device=tpu": "device=tpu: expected auto, cpu, cuda",
     "foce=true": "did you mean 'force'",
     "+foo=3": "foo=3: no such key",
-    "pack_size=0": "pack_size=0: expected auto or a whole number from 1",
-    "optimizer.name=../../etc": "optimizer.name=../../etc: expected a name",
-    "tracker.runs=pack": "tracker.runs=pack: expected one of trial, sweep",
-    "sweep=seeds sweep.axes.seed=[range,0,1e12]": "at most 100,000 values",
     "lr=0.1": "lr=0.1: no such key, did you mean optimizer.lr=0.1?",
     "steps=100": "steps=100: no such key, did you mean task.steps=100?",
     "+lr=1": "lr=1: no such key, did you mean optimizer.lr=1?",
@@ -71,6 +54,25 @@ MISTAKES = {
     "task.accumulate=1,2": "task.accumulate=1,2: several values: add -m to train a job for each value of task.acc",
     "sweep=lr sweep.axes.optimizer.lr=[-1.0,0.1]": "optimizer.lr=-1.0: expected a finite number of at least 0",
 }
+WRONG_VALUES = {  # of keys that there are
+    "optimizer.lr=nan": "optimizer.lr=nan: expected a finite number",
+    "optimizer.betas=[0.9,1.0]": "optimizer.betas[1]=1.0: expected a number in [0, 1)",
+    "optimizer=sgd optimizer.momentum=-1": "Invalid momentum value: -1; signature: SGD(params",
+    "optimizer._target_=no.such.Class": "optimizer._target_=no.such.Class: cannot be imported",
+    "optimizer._target_=math.sqrt": "expected a subclass of torch.optim.Optimizer",
+    "task=gpt_nano task.data=text task.path=/nowhere": "task.path",
+    "task.steps=0": "task.steps=0: expected a whole number from 1",
+    "task.steps=1e12": "task.steps=1000000000000.0: expected a whole number",
+    "task.target.mode=best": "task.target.mode=best: expected one of min, max",
+    "task.loss_scale=0": "task.loss_scale=0: expected a finite number above 0",
+    "schedule.warmup_fraction=2": "schedule.warmup_fraction=2: expected a number from 0 to 1",
+    "seed=1.5": "seed=1.5: expected a whole number from 0",
+    "precision=float8": "precision=float8: expected one of float32, bfloat16, float64",
+    "pack_size=0": "pack_size=0: expected auto or a whole number from 1",
+    "optimizer.name=../../etc": "optimizer.name=../../etc: expected a name",
+    "tracker.runs=pack": "tracker.runs=pack: expected one of trial, sweep",
+    "sweep=seeds sweep.axes.seed=[range,0,1e12]": "at most 100,000 values",
+}
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, folder: Path, args: list[str]) -> int:
@@ -93,6 +95,11 @@ def test_a_mistake_is_one_line_with_exit_code_2_and_nothing_written(
     assert re.fullmatch(r"error: [^\n]+\n", err), err
     assert MISTAKES[mistake] in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", WRONG_VALUES)
+def test_a_wrong_value_is_one_line(words: str, refusal: Callable[[str], str]) -> None:
+    assert WRONG_VALUES[words] in refusal(words)
 
 
 def test_an_own_optimizer_whose_folder_is_not_given_is_named(

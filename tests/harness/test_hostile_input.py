@@ -28,8 +28,6 @@ TINY = ["task=rosenbrock", "task.steps=2", "task.eval_every=1"]
 NINES = "9" * 400
 ATTACKS = {
     # names and paths
-    "task.name=../../x": "task.name=../../x: expected a name",
-    "schedule.name=../../x": "schedule.name=../../x: expected a name",
     "sweep=lr sweep.name=../x": "sweep.name=../x: expected a name",
     "optimizer.name='<script>alert(1)</script>'": "optimizer.name=<script>alert(1)</script>: expected a name",
     "optimizer=../task/mlp": "optimizer=../task/mlp: expected one of adafactor, ",
@@ -40,35 +38,14 @@ ATTACKS = {
     "+sweep.axes.optimizer.betas.7=[1]": "sweep.axes.optimizer.betas.7=…: ",
     "results_dir=": "results_dir=: expected the path of a folder",
     # absurd sizes
-    f"seed={NINES}": "expected a number of at most 64 bits",
-    f"clip_norm={NINES}": "expected a number of at most 64 bits",
-    f"task.batch_size={NINES}": "expected a number of at most 64 bits",
     f"seed={'9' * 5000}": "cannot be read: ValueError: Exceeds the limit",
-    f"optimizer.betas={'[' * 60}{']' * 60}": "nested more than 16 deep",
     f"optimizer.betas={'[' * 900}{']' * 900}": "cannot be read: nested too deeply",
-    f"optimizer.lr=[{','.join('1' * 1100)}]": "expected at most 1,000 values in all",
-    f"optimizer.paper={'x' * 10_001}": "expected printable text of at most 10,000 characters",
-    f"optimizer._target_={'x' * 5000}": "cannot be imported",
     f"{'x' * 3000}=1": "cannot be read: OSError",
-    "pack_size=1000000": "from 1 to 65,536",
-    "task.steps=1000000000": "from 1 to 100,000,000",
-    "sweep=search sweep.search.num_trials=1000000000000": "from 1 to 100,000",
     "+sweep.axes.optimizer.lr=[logspace,1e-4,1,1000000000]": "expected 1 to 100,000 values",
     f"+sweep.axes.seed=[range,0,{NINES}]": "expected a number of at most 64 bits",
-    "task=quadratic task.rows=4096 task.columns=4096 task.noise=1.0": "are too many to add noise",
     # numbers that are none
-    "optimizer=sgd optimizer.lr=nan": "optimizer.lr=nan: expected a finite number",
-    "optimizer=sgd optimizer.lr=true": "optimizer.lr=True: expected a finite number",
-    "optimizer=sgd optimizer.momentum=inf": "optimizer.momentum=inf: expected a finite number",
-    "schedule.warmup_fraction=true": "schedule.warmup_fraction=True: expected a number from 0 to 1",
-    "timeout=inf": "timeout=inf: expected a finite number",
-    "task.batch_size=true": "task.batch_size=True: expected an integer",
     "+sweep.axes.optimizer.lr=[linspace,-1e308,1e308,5]": "all finite",
-    "sweep.fresh_seeds=[x]": "sweep.fresh_seeds=['x']: expected a list of whole numbers",
-    "sweep.fresh_seeds=[7,7]": "expected each seed once",
-    "sweep.optional=[[1]]": "sweep.optional=[[1]]: expected a list of axes",
     # what is not what it should be
-    "task._target_=math.pi": "task._target_=math.pi: expected a class or a function",
     "task._target_=torch.nn.Linear ~task.width ~task.batch_size ~task.split_seed +task.in_features=1 "
     "+task.out_features=1": "expected a class with the methods of tasks.base.Task",
     "schedule._target_=os.kill ~schedule.warmup_fraction ~schedule.final_factor": "kill(pid, signal, /) has no such",
@@ -76,9 +53,34 @@ ATTACKS = {
     "optimizer=null": "optimizer=null: expected one of ",
     "task=3": "task=3: expected one of ",
     "seed=${seed}": "Recursive interpolation detected",
-    "tracker=wandb tracker.entity=[1]": "tracker.entity=[1]: expected a name or null",
     "optimizer.name=\x1b[31mred": "optimizer.name=\\x1b[31mred",
     "optimizer.name=\udcff": "optimizer.name=\\udcff",
+}
+HOSTILE_VALUES = {  # of keys that there are
+    "task.name=../../x": "task.name=../../x: expected a name",
+    "schedule.name=../../x": "schedule.name=../../x: expected a name",
+    f"seed={NINES}": "expected a number of at most 64 bits",
+    f"clip_norm={NINES}": "expected a number of at most 64 bits",
+    f"task.batch_size={NINES}": "expected a number of at most 64 bits",
+    f"optimizer.betas={'[' * 60}{']' * 60}": "nested more than 16 deep",
+    f"optimizer.lr=[{','.join('1' * 1100)}]": "expected at most 1,000 values in all",
+    f"optimizer.paper={'x' * 10_001}": "expected printable text of at most 10,000 characters",
+    f"optimizer._target_={'x' * 5000}": "cannot be imported",
+    "pack_size=1000000": "from 1 to 65,536",
+    "task.steps=1000000000": "from 1 to 100,000,000",
+    "sweep=search sweep.search.num_trials=1000000000000": "from 1 to 100,000",
+    "task=quadratic task.rows=4096 task.columns=4096 task.noise=1.0": "are too many to add noise",
+    "optimizer=sgd optimizer.lr=nan": "optimizer.lr=nan: expected a finite number",
+    "optimizer=sgd optimizer.lr=true": "optimizer.lr=True: expected a finite number",
+    "optimizer=sgd optimizer.momentum=inf": "optimizer.momentum=inf: expected a finite number",
+    "schedule.warmup_fraction=true": "schedule.warmup_fraction=True: expected a number from 0 to 1",
+    "timeout=inf": "timeout=inf: expected a finite number",
+    "task.batch_size=true": "task.batch_size=True: expected an integer",
+    "sweep.fresh_seeds=[x]": "sweep.fresh_seeds=['x']: expected a list of whole numbers",
+    "sweep.fresh_seeds=[7,7]": "expected each seed once",
+    "sweep.optional=[[1]]": "sweep.optional=[[1]]: expected a list of axes",
+    "task._target_=math.pi": "task._target_=math.pi: expected a class or a function",
+    "tracker=wandb tracker.entity=[1]": "tracker.entity=[1]: expected a name or null",
 }
 YAMLS = {
     "infinite": (
@@ -133,6 +135,11 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: shorten(attack, 60))
 def test_an_attack_on_the_command_line_is_one_line(attack: str, command: Command) -> None:
     assert ATTACKS[attack] in command(attack.split())
+
+
+@pytest.mark.parametrize("attack", HOSTILE_VALUES, ids=lambda attack: shorten(attack, 60))
+def test_a_hostile_value_is_one_line(attack: str, refusal: Callable[[str], str]) -> None:
+    assert HOSTILE_VALUES[attack] in refusal(attack)
 
 
 @pytest.mark.parametrize("name", YAMLS)
