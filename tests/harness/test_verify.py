@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.cli.compose import compose, resolve
 from bench.jobs.job import run_job
 from bench.jobs.plan import Plan
 from bench.runs.identity import run_id
@@ -25,6 +26,7 @@ from bench.training.train import train
 from bench.verify.__main__ import main
 from bench.verify.folder import Checked
 from bench.verify.replay import choose
+from tests.harness.conftest import SMALL
 from tests.processes import Command
 
 Mapping = Callable[..., dict[str, Any]]
@@ -34,15 +36,28 @@ Run = dict[str, Any]
 SHORT = ["task.steps=20", "task.eval_every=10"]
 
 
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with one run, to be copied."""
+    results = tmp_path_factory.mktemp("single") / "results"
+    run_job(resolve(compose([*SMALL["mlp"], *SHORT, "tracker=none", "device=cpu", f"results_dir={results}"])))
+    return results
+
+
 @pytest.fixture
-def trained(mapping: Mapping, small: Small, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[Path]]:
+def trained(
+    mapping: Mapping, small: Small, single: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[Path]]:
     """`trained("optimizer=adam", ...)` are the run folders of a short job on `mlp`."""
 
     def train_now(*overrides: str) -> list[Path]:
-        composed = mapping(*small("mlp"), *SHORT, *overrides)
-        run_job(composed)
+        results = tmp_path / "results"
+        if overrides:
+            run_job(mapping(*small("mlp"), *SHORT, *overrides))
+        else:
+            shutil.copytree(single, results)
         capsys.readouterr()  # the job's own table
-        return sorted(file.parent for file in Path(composed["results_dir"]).rglob("run.json"))
+        return sorted(file.parent for file in results.rglob("run.json"))
 
     return train_now
 
