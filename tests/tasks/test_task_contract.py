@@ -195,7 +195,8 @@ def test_loss_is_in_the_precision_of_the_model(task: Task) -> None:
     assert task.evaluate(model, "val", full=False)["val_loss"].dtype == torch.float64
 
 
-def test_stacked_models_under_vmap_equal_each_alone(task: Task) -> None:
+def test_stacked_models_under_vmap_equal_each_alone(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task, "num_eval", min(task.num_eval, 64))
     models = [build(task, seed).double() for seed in range(NUM_TRIALS)]
     index = torch.stack([samples(task, seed, 1)[0] for seed in range(NUM_TRIALS)])
     alone = [task.batch("train", one) for one in index]
