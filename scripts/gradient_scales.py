@@ -27,7 +27,7 @@ HEADER = """\
 `python scripts/gradient_scales.py`: gradients with entries of about 1 times 2^k, float32, three steps, no decay. The
 range of k around 0 in which a rule's steps are those of k = 0: within 1 %, and bit for bit. A dash: at k = 0 alone, as
 the step grows with the gradient (`mars`: up to a norm of 1), or as eps has a part in every bit. The rule of a yaml's
-`rest` is not in its row.
+`rest` is not in its row. Wrappers stand with their `base`, on a linear loss: both gradients of SAM are the same.
 
 The lower end is where eps (Adam's, say) or the underflow of a square takes over, the upper end where a square
 overflows. `madam` covers what its `scale_log2` lets it: at another scale the range is as wide and lies elsewhere. The
@@ -67,8 +67,8 @@ def describe(name: str) -> str:
         reach(moves, lambda move: torch.equal(move, moves[0])),
     )
     cells = ["-" if low == high else str(end) for low, high in ranges for end in (low, high)]
-    eps = {key: value for key, value in config.hyperparameters.items() if key.split("_")[-1] == "eps"}
-    terms = ", ".join(f"{value:g}" for value in eps.values()) or "none"
+    options = (config.base or config).hyperparameters
+    terms = ", ".join(f"{value:g}" for key, value in options.items() if key.split("_")[-1] == "eps") or "none"
     return f"| {' | '.join([f'`{name}`', terms, *cells])} |"
 
 

@@ -1,11 +1,12 @@
 """Every optimizer of ours and of torch at its defaults on mlp and gpt_nano: what it reaches and what it costs.
 
-    python scripts/optimizer_table.py [--rounds 7] [--out results/reference/optimizer_table]
+    python scripts/optimizer_table.py [--only soap scion ...] [--rounds 7] [--out results/reference/optimizer_table]
 
 Trains one by one, so that a step's time is its own: once to the end for the losses, then in rounds of short runs of
 everything in turn, so that all see the same machine. Times are compared with AdamW's of the same round, and the median
-round counts; `--rounds 0` leaves them blank, for a machine that does other work: losses do not depend on that. Exits 1
-where an optimizer misses 90 % accuracy on mlp or the loss of a bigram count model on gpt_nano.
+round counts; `--rounds 0` leaves them blank, for a machine that does other work: losses do not depend on that. The
+table is written after every optimizer, and `--only` measures some and keeps the rows of all others. Exits 1 where an
+optimizer misses 90 % accuracy on mlp or the loss of a bigram count model on gpt_nano.
 """
 
 import argparse
@@ -33,6 +34,7 @@ TASKS = ("mlp", "gpt_nano")
 MIN_ACCURACY = 0.9
 SHORT = ("task.steps=40", "task.eval_every=8")  # of a run that only measures time, the median of five intervals
 Row = dict[str, Any]
+Rows = dict[tuple[str, str], Row]
 
 
 def optimizer_names() -> list[str]:
@@ -55,24 +57,49 @@ def train(optimizer: str, task: str, *changes: str) -> tuple[Run, float | None]:
     return run, bigram_loss(loaded) if isinstance(loaded, GPTTask) else None
 
 
-def measure(args: argparse.Namespace) -> tuple[list[Row], Environment]:
-    """A row per optimizer and task, and the environment that the runs have noted."""
-    cases = [(name, task) for task in TASKS for name in optimizer_names()]
-    rows: dict[tuple[str, str], Row] = {}
+def read(folder: Path) -> Rows:
+    """The rows of an earlier `table.csv`, if there is one."""
+    file = folder / "table.csv"
+    if not file.is_file():
+        return {}
+    with file.open(encoding="utf-8", newline="") as stream:
+        return {(row["optimizer"], row["task"]): row for row in csv.DictReader(stream)}
+
+
+def measure(args: argparse.Namespace) -> list[Row]:
+    """Trains what was asked for, writes the table after each, and returns the rows that were measured."""
+    load, rows = os.getloadavg()[0], read(args.out)
+    cases = [(name, task) for name in args.only for task in TASKS]
     for name, task in cases:
         run, bigram = train(name, task)
         rows[name, task] = describe(run, bigram)
         print(f"{name:<15} {task:<9} {run.status}, val_loss {rows[name, task]['val_loss']}", flush=True)
-    times: dict[tuple[str, str], list[float]] = {case: [] for case in cases}
-    for number in range(args.rounds):
-        for name, task in cases:
+        if task == TASKS[-1]:
+            write(rows, run.environment, args, load)
+    if args.rounds:
+        for case, times in time_rounds(cases, args.rounds).items():
+            rows[case] |= times
+        write(rows, run.environment, args, load)
+    return [rows[case] for case in cases]
+
+
+def time_rounds(cases: Sequence[tuple[str, str]], num_rounds: int) -> dict[tuple[str, str], Row]:
+    """Milliseconds of a step, and that of AdamW's in the same round, of each case."""
+    timed = dict.fromkeys([*((BASELINE, task) for task in TASKS), *cases])
+    times: dict[tuple[str, str], list[float]] = {case: [] for case in timed}
+    for number in range(num_rounds):
+        for name, task in timed:
             run, _ = train(name, task, *SHORT)
             times[name, task].append(run.summary.step_seconds or float("nan"))
-        print(f"timed round {number + 1} of {args.rounds}", flush=True)
-    for (name, task), row in rows.items() if args.rounds else ():
+        print(f"timed round {number + 1} of {num_rounds}", flush=True)
+    found = {}
+    for name, task in cases:
         ratios = [own / baseline for own, baseline in zip(times[name, task], times[BASELINE, task], strict=True)]
-        row["ms_per_step"], row["times_adamw"] = f"{median(times[name, task]) * 1e3:.3f}", f"{median(ratios):.2f}"
-    return list(rows.values()), run.environment
+        found[name, task] = {
+            "ms_per_step": f"{median(times[name, task]) * 1e3:.3f}",
+            "times_adamw": f"{median(ratios):.2f}",
+        }
+    return found
 
 
 def describe(run: Run, bigram: float | None) -> Row:
@@ -85,7 +112,7 @@ def describe(run: Run, bigram: float | None) -> Row:
         "task": run.config["task"]["name"],
         "lr": f"{optimizer['lr']:g}",
         "status": run.status,
-        "solved": solved and run.status == "completed",
+        "solved": str(solved and run.status == "completed"),
         "val_loss": "" if loss is None else f"{loss:.4f}",
         "val_accuracy": "" if accuracy is None else f"{accuracy:.3f}",
         "bigram_loss": "" if bigram is None else f"{bigram:.4f}",
@@ -96,14 +123,14 @@ def describe(run: Run, bigram: float | None) -> Row:
     }
 
 
-def write(rows: Sequence[Row], environment: Environment, args: argparse.Namespace, load: float) -> None:
+def write(rows: Rows, environment: Environment, args: argparse.Namespace, load: float) -> None:
     """`table.csv` with everything, and `table.md` for readers, a line per optimizer."""
     args.out.mkdir(parents=True, exist_ok=True)
     with (args.out / "table.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=list(next(iter(rows.values()))), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
-    bigram = next(row["bigram_loss"] for row in rows if row["bigram_loss"])
+        writer.writerows(rows.values())
+    bigram = next(row["bigram_loss"] for row in rows.values() if row["bigram_loss"])
     lines = [
         "# What every optimizer reaches and costs at its defaults",
         "",
@@ -118,24 +145,22 @@ def write(rows: Sequence[Row], environment: Environment, args: argparse.Namespac
         "| optimizer's share | state bytes per parameter |",
         "|---|" + "---:|" * 10,
     ]
-    by_key = {(row["optimizer"], row["task"]): row for row in rows}
-    for name in dict.fromkeys(row["optimizer"] for row in rows):
-        mlp, gpt = (by_key[name, task] for task in TASKS)
+    for name in dict.fromkeys(name for name, _ in rows):
+        mlp, gpt = (rows[name, task] for task in TASKS)
         cells = [name, mlp["val_loss"], mlp["val_accuracy"], mlp["ms_per_step"], mlp["times_adamw"], gpt["val_loss"]]
-        cells += ["yes" if gpt["solved"] else "NO", gpt["ms_per_step"], gpt["times_adamw"]]
+        cells += ["yes" if gpt["solved"] == "True" else "NO", gpt["ms_per_step"], gpt["times_adamw"]]
         lines.append("| " + " | ".join([*cells, gpt["optimizer_share"], gpt["state_bytes_per_parameter"]]) + " |")
     (args.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = optimizer_names()
+    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", default=names)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("results/reference/optimizer_table"))
-    args = parser.parse_args()
-    load = os.getloadavg()[0]
-    rows, environment = measure(args)
-    write(rows, environment, args, load)
-    missed = [f"{row['optimizer']} on {row['task']}" for row in rows if not row["solved"]]
+    rows = measure(parser.parse_args())
+    missed = [f"{row['optimizer']} on {row['task']}" for row in rows if row["solved"] != "True"]
     if missed:
         sys.exit(f"not solved at its defaults: {', '.join(missed)}")
 

@@ -7,7 +7,7 @@ Every repeat takes one timed step of every optimizer in a random order, so that 
 counts; that of the process's own CPU time tells how much other work on the machine has added to it. Between two steps
 of one optimizer the others have used the cache, as forward and backward passes would have. Peers that are not installed
 are left out. Optimizers of one algorithm compute the same, but for AdaMuon's scale and for what heavyball does to
-gradients on the way.
+gradients on the way. "Recent rules" are compared to AdamW, on the hidden matrices alone.
 """
 
 import argparse
@@ -32,14 +32,20 @@ from optimizers.adam import AdamW
 from optimizers.adaptive_muon import AdaptiveMuon
 from optimizers.ademamix import AdEMAMix, SimplifiedAdEMAMix
 from optimizers.adopt import ADOPT
+from optimizers.lamb import LAMB
 from optimizers.laprop import LaProp
 from optimizers.lion import Lion
 from optimizers.madam import MAdam
+from optimizers.mars import MARS
 from optimizers.muon import Muon
+from optimizers.polargrad import PolarGrad
+from optimizers.prodigy import Prodigy
 from optimizers.qhadamw import QHAdamW
 from optimizers.rule_optimizer import RuleOptimizer
 from optimizers.schedule_free_adamw import ScheduleFreeAdamW
+from optimizers.scion import Scion
 from optimizers.signum import Signum
+from optimizers.soap import SOAP
 from tasks.gpt_nano import GPT
 
 Params = list[nn.Parameter]
@@ -48,7 +54,7 @@ Shape = tuple[int, ...]
 Step = Callable[[], tuple[float, float]]
 NUM_WARMUP = 5
 GPT2_BLOCKS = 2
-COMPILED, FUSED = "compiled rules", "torch fused AdamW"
+COMPILED, FUSED, RECENT = "compiled rules", "torch fused AdamW", "recent rules"
 ELEMENTWISE: tuple[type[RuleOptimizer], ...] = (
     AdamW,
     MAdam,
@@ -61,6 +67,9 @@ ELEMENTWISE: tuple[type[RuleOptimizer], ...] = (
     SimplifiedAdEMAMix,
     ScheduleFreeAdamW,
 )
+RECENT_RULES: tuple[type[RuleOptimizer], ...] = (
+    SOAP, Scion, PolarGrad, ADOPT, MARS, Prodigy, LAMB, ScheduleFreeAdamW,
+)  # fmt: skip
 FLOOR = """\
 Torch's fused AdamW is one C++ kernel written for this rule, which reads and writes every tensor once. So are compiled
 rules, each called from Python once for every tensor. The other forms, ours uncompiled among them, are the ten or so
@@ -113,6 +122,9 @@ def candidates() -> Iterator[tuple[str, str, Build]]:
     yield COMPILED, FUSED, partial(torch.optim.AdamW, fused=True)
     for rule in ELEMENTWISE:
         yield COMPILED, rule.__name__, partial(_compiled, rule)
+    yield RECENT, "ours", AdamW
+    for rule in RECENT_RULES:
+        yield RECENT, rule.__name__, rule
     muon: dict[str, Any] = {"lr": 0.01, "momentum": 0.95, "nesterov": True}
     yield "Muon", "ours", partial(Muon, coefficient_type="simple", **muon)
     yield "Muon", "torch", partial(torch.optim.Muon, **muon)
@@ -264,7 +276,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=60)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--algorithm", choices=("AdamW", COMPILED, "Muon", "AdaMuon"), help="this one only")
+    parser.add_argument("--algorithm", choices=("AdamW", COMPILED, RECENT, "Muon", "AdaMuon"), help="this one only")
     parser.add_argument("--out", type=Path, default=Path("results/reference/step_cost"))
     args = parser.parse_args()
     args.load = os.getloadavg()[0]

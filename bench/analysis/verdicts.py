@@ -55,6 +55,8 @@ def compare(final: pd.DataFrame, baselines: dict[str, str], counted: list[str]) 
     """Every optimizer against the baseline of its setting and, from `MIN_TASKS` tasks on, over all tasks.
 
     One family: Holm's correction covers every claim of the table, losses and failures, single tasks and all of them.
+    A held-out variant is a setting with a word of its own, and so in the family too; a report of `task.variant=0` alone
+    leaves it out, and has fewer claims to correct.
 
     Args:
         final: From `selection.final_runs`.
