@@ -1,5 +1,6 @@
 """The page: one self-contained HTML file, and the same in Markdown."""
 
+import json
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from bench.report.explore import compress
 from bench.report.figures.style import Picture
 from bench.report.svg import inline_svg
 from bench.report.table import Table, escape_markdown, to_markdown
 
-SCRIPTS = ("page.js", "explore.js")
+SCRIPTS = ("page.js", "explore.js", "narrow.js")
 
 
 def render_html(content: Mapping[str, Any], wide: dict[str, str], narrow: dict[str, str]) -> str:
@@ -20,20 +22,21 @@ def render_html(content: Mapping[str, Any], wide: dict[str, str], narrow: dict[s
     Args:
         content: What the template names: lead, notes, blocks, tables, pictures, ...; all text is escaped here.
         wide: SVG source by picture's name, for a page with room for panels beside each other.
-        narrow: The same for a phone, panels below each other.
+        narrow: The same for a phone, panels below each other; compressed, and unpacked where a page is narrow.
     """
     files = resources.files("bench.report")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     template = environment.from_string(files.joinpath("page.html.jinja").read_text(encoding="utf-8"))
+    phone = {name: inline_svg(source, f"n{i}") for i, (name, source) in enumerate(narrow.items())}
     # Ours, not the user's: these are the only text that is not escaped.
     return template.render(
         **content,
         style=Markup(files.joinpath("page.css").read_text(encoding="utf-8")),
         script=Markup("".join(files.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)),
         wide={name: Markup(inline_svg(source, f"w{i}")) for i, (name, source) in enumerate(wide.items())},
-        narrow={name: Markup(inline_svg(source, f"n{i}")) for i, (name, source) in enumerate(narrow.items())},
+        narrow=compress(json.dumps(phone)),
     )
 
 

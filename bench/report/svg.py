@@ -4,12 +4,16 @@ import io
 import re
 from xml.etree import ElementTree
 
+from bench.analysis.sequential import BETTER, SAME, WORSE
 from bench.report.figures.style import GRID, INK, MUTED, PAPER, Picture
+from bench.report.figures.verdicts import COLORS
 
-THEME = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"}
+THEME = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)",
+         COLORS[BETTER]: "var(--good)", COLORS[WORSE]: "var(--bad)", COLORS[SAME]: "var(--accent)"}  # fmt: skip
 # Matplotlib's points are drawn a third larger, which is the size that their text was set for.
 PIXELS_PER_POINT = 1.38
 REFERENCE = re.compile(r"#([\w-]+)")
+LONG = 200  # characters of a path that is no mark: a tenth of a point is enough for it, as for positions
 
 
 def save_svg(picture: Picture) -> str:
@@ -40,13 +44,19 @@ def inline_svg(source: str, prefix: str) -> str:
 
 
 def _shorten(root: ElementTree.Element, prefix: str) -> None:
-    """A third of the bytes: a class for each look, no name that nothing refers to, no indentation."""
+    """A third of the bytes: a class for each look, short names and only where something refers to them, no spaces."""
     classes: dict[str, str] = {}
     named = {name for element in root.iter() for value in element.attrib.values() for name in REFERENCE.findall(value)}
+    short = {name: f"{prefix}i{number}" for number, name in enumerate(sorted(named))}
     for element in root.iter():
+        for key, value in element.items():
+            if key == "id" and value in short:
+                element.set(key, short[value])
+            elif "#" in value and key in ("href", "clip-path"):
+                element.set(key, REFERENCE.sub(lambda name: f"#{short[name[1]]}", value))
         if look := element.attrib.pop("style", ""):
             element.set("class", classes.setdefault(look, f"{prefix}c{len(classes)}"))
-        if element.get("id") not in named:
+        if element.get("id") not in short.values():
             element.attrib.pop("id", None)
         element.tail = None
         if not (element.text or "").strip():
@@ -67,7 +77,9 @@ def _inline(name: str, value: str, prefix: str) -> str:
     if name == "href":
         return value.replace("#", f"#{prefix}-", 1)
     if name in ("d", "x", "y", "transform"):
-        return re.sub(r"\s+", " ", re.sub(r"(\.\d\d)\d+", r"\1", value)).strip()
+        digits = 2 if name == "d" and len(value) < LONG else 1
+        rounded = re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.{digits}f}".rstrip("0").rstrip("."), value)
+        return re.sub(r"\s+", " ", rounded).strip()
     value = value.replace("url(#", f"url(#{prefix}-")
     if name in ("style", "fill", "stroke"):
         for color, variable in THEME.items():

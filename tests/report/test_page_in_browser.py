@@ -162,6 +162,10 @@ def test_nothing_is_wider_than_a_phone_and_the_dark_page_is_dark(browser: Any, s
     wide = "return Array.from(document.querySelectorAll('figure, figure svg, figure canvas'))" \
            ".filter((one) => one.getBoundingClientRect().right > 391).length"  # fmt: skip
     wait_until(lambda: browser.execute_script(wide) == 0)
+    shown = "return Array.from(document.querySelectorAll(arguments[0])).filter((one) => one.checkVisibility()).length"
+    figures = browser.execute_script(shown, "figure:not([id^=explore])")
+    wait_until(lambda: browser.execute_script(shown, ".plot.narrow svg") == figures)
+    assert browser.execute_script(shown, ".plot.wide svg") == 0
     paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(19, 23, 29)"}[scheme]
     emulate(browser)

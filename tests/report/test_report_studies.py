@@ -11,7 +11,7 @@ import pytest
 from bench.report import write_report
 from bench.runs.folders import VERDICT_FILE
 from tests.report import synthetic
-from tests.report.pages import findings, text_of
+from tests.report.pages import findings, narrow_pictures, text_of
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +111,8 @@ def test_every_picture_is_written_for_page_and_paper_and_stands_in_page_and_mark
     for kind in ("svg", "pdf"):
         assert pictures == {path.stem for path in (report / "plots").glob(f"*.{kind}")}
     page, markdown = text_of(report / "index.html"), (report / "report.md").read_text(encoding="utf-8")
-    assert page.count("<svg ") == 2 * len(pictures)  # for a wide page and for a phone
+    assert page.count("<svg ") == len(pictures)
+    assert set(narrow_pictures(report / "index.html")) == pictures  # the same for a phone
     for name in pictures:
         assert f'<figure id="{name}">' in page
         assert f"(plots/{name}.png)" in markdown
@@ -119,12 +120,19 @@ def test_every_picture_is_written_for_page_and_paper_and_stands_in_page_and_mark
 
 
 def test_whatever_a_picture_refers_to_is_in_the_page_once(zoo: Path) -> None:
-    page = text_of(zoo / "report" / "index.html")
+    file = zoo / "report" / "index.html"
+    page = text_of(file) + "".join(narrow_pictures(file).values())
     names = re.findall(r' id="([^"]+)"', page)
     assert len(names) == len(set(names))
     referred = set(re.findall(r'(?:url\(|href=")#([^")]+)', page))
     assert len(referred) > 10
     assert referred <= set(names)
+
+
+def test_what_a_page_adds_to_its_library_is_small(zoo: Path) -> None:
+    page = (zoo / "report" / "index.html").read_text(encoding="utf-8")
+    library = max(re.findall(r"<template[^>]*>([^<]*)</template>", page), key=len)
+    assert len(page) - len(library) < 200_000, "2 tasks, 3 optimizers; 8 and 6 are to stay below 3 MB"
 
 
 class Requests(HTMLParser):
