@@ -63,7 +63,8 @@ def read(folder: Path) -> Rows:
     if not file.is_file():
         return {}
     with file.open(encoding="utf-8", newline="") as stream:
-        return {(row["optimizer"], row["task"]): row for row in csv.DictReader(stream)}
+        rows = [{**row, "solved": row["solved"] == "True"} for row in csv.DictReader(stream)]
+    return {(row["optimizer"], row["task"]): row for row in rows}
 
 
 def measure(args: argparse.Namespace) -> list[Row]:
@@ -112,7 +113,7 @@ def describe(run: Run, bigram: float | None) -> Row:
         "task": run.config["task"]["name"],
         "lr": f"{optimizer['lr']:g}",
         "status": run.status,
-        "solved": str(solved and run.status == "completed"),
+        "solved": solved and run.status == "completed",
         "val_loss": "" if loss is None else f"{loss:.4f}",
         "val_accuracy": "" if accuracy is None else f"{accuracy:.3f}",
         "bigram_loss": "" if bigram is None else f"{bigram:.4f}",
@@ -148,7 +149,7 @@ def write(rows: Rows, environment: Environment, args: argparse.Namespace, load: 
     for name in dict.fromkeys(name for name, _ in rows):
         mlp, gpt = (rows[name, task] for task in TASKS)
         cells = [name, mlp["val_loss"], mlp["val_accuracy"], mlp["ms_per_step"], mlp["times_adamw"], gpt["val_loss"]]
-        cells += ["yes" if gpt["solved"] == "True" else "NO", gpt["ms_per_step"], gpt["times_adamw"]]
+        cells += ["yes" if gpt["solved"] else "NO", gpt["ms_per_step"], gpt["times_adamw"]]
         lines.append("| " + " | ".join([*cells, gpt["optimizer_share"], gpt["state_bytes_per_parameter"]]) + " |")
     (args.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -160,7 +161,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("results/reference/optimizer_table"))
     rows = measure(parser.parse_args())
-    missed = [f"{row['optimizer']} on {row['task']}" for row in rows if row["solved"] != "True"]
+    missed = [f"{row['optimizer']} on {row['task']}" for row in rows if not row["solved"]]
     if missed:
         sys.exit(f"not solved at its defaults: {', '.join(missed)}")
 
