@@ -7,19 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from bench.cli.compose import compose, resolve
 from bench.config.folders import find_conf_dir
 from bench.jobs.job import run_job
+from tests.configured import NAMES, configured
 
-CONFIGS = {
-    path.stem: yaml.safe_load(path.read_text())
-    for path in (find_conf_dir() / "optimizer").glob("*.yaml")
-    if path.stem != "custom"
-}
-FOREIGN = sorted(name for name, config in CONFIGS.items() if not config["_target_"].startswith("optimizers."))
-EXTRA = sorted(name for name in FOREIGN if not CONFIGS[name]["_target_"].startswith("torch."))
+FOREIGN = [name for name in NAMES if not configured(name).class_path.startswith("optimizers.")]
+EXTRA = [name for name in FOREIGN if not configured(name).class_path.startswith("torch.")]
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +28,7 @@ def without_compilation() -> Iterator[None]:
     "name", [pytest.param(name, marks=pytest.mark.slow if "heavyball" in name else ()) for name in FOREIGN]
 )
 def test_foreign_optimizer_halves_the_loss_of_mlp_in_100_steps(name: str, tmp_path: Path) -> None:
-    library = CONFIGS[name]["_target_"].partition(".")[0]
+    library = configured(name).class_path.partition(".")[0]
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed: the extra `integrations`")
     overrides = [f"optimizer={name}", "task=mlp", "task.steps=100", "tracker=none", f"results_dir={tmp_path}"]
@@ -51,4 +46,4 @@ def test_first_line_of_a_foreign_optimizer_names_the_extra_that_it_needs(name: s
 
 def test_extra_offers_six_optimizers_of_two_libraries() -> None:
     assert len(EXTRA) >= 6
-    assert {CONFIGS[name]["_target_"].partition(".")[0] for name in EXTRA} == {"heavyball", "pytorch_optimizer"}
+    assert {configured(name).class_path.partition(".")[0] for name in EXTRA} == {"heavyball", "pytorch_optimizer"}

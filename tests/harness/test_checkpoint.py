@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from bench.config.cadence import Cadence, parse_cadence
-from bench.config.folders import find_conf_dir
 from bench.config.session import SessionConfig
 from bench.config.validation import check
 from bench.errors import ConfigError
@@ -22,18 +20,12 @@ from bench.training.checkpoint import Checkpoint, find_checkpointed
 from bench.training.interrupt import StopSignal
 from bench.training.record import Record, Row
 from bench.training.train import train
+from tests.configured import NAMES, OURS, configured
 
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
-CONFIGS = {
-    path.stem: OmegaConf.load(path)
-    for path in sorted((find_conf_dir() / "optimizer").glob("*.yaml"))
-    if path.stem != "custom"
-}
-RULES = {name: config for name, config in CONFIGS.items() if "base" not in config}  # wrappers train one by one
-OURS = [name for name, config in RULES.items() if str(config["_target_"]).startswith("optimizers.")]
 # HeavyBall's compile for most of a minute each, and its PSGD keeps a random generator outside of its state_dict
-QUICK = [name for name in CONFIGS if not name.startswith("heavyball")]
+QUICK = [name for name in NAMES if not name.startswith("heavyball")]
 SEEDS = ["sweep=seeds", "sweep.axes.seed=[0,1,2]"]
 STEPS, STOP_STEP = 13, 8  # the last checkpoint of an undisturbed training is at step 12
 
@@ -91,7 +83,7 @@ def test_a_pack_goes_on_bit_by_bit(plan: MakePlan, small: Small, tmp_path: Path,
 
 @pytest.mark.parametrize("optimizer", QUICK)
 def test_a_single_trial_goes_on_bit_by_bit(plan: MakePlan, small: Small, tmp_path: Path, optimizer: str) -> None:
-    pytest.importorskip(str(CONFIGS[optimizer]["_target_"]).partition(".")[0])
+    pytest.importorskip(configured(optimizer).class_path.partition(".")[0])
     made = plan(f"optimizer={optimizer}", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=5", "clip_norm=1.0")
     assert_same_training(made, made.trials, tmp_path)
 

@@ -6,10 +6,8 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
-from bench.config.folders import find_conf_dir
 from bench.config.optimizer import parse_optimizer
 from bench.jobs.plan import Plan
 from bench.training.interrupt import StopSignal
@@ -17,10 +15,10 @@ from bench.training.probes import diagnose
 from bench.training.record import Record
 from bench.training.routing import RoutedOptimizer
 from bench.training.train import train
+from tests.configured import NAMES, configured
 
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
-CONFIGS = {path.stem: yaml.safe_load(path.read_text()) for path in (find_conf_dir() / "optimizer").glob("*.yaml")}
 WITH_SECOND_MOMENT = {"adam", "adamw", "ademamix", "sim_ademamix", "laprop", "qhadamw", "nadam", "radam", "soap"}
 FEW = ["task.steps=4", "task.eval_every=2", "diagnostics=true"]
 
@@ -40,11 +38,11 @@ def diagnostics(record: Record) -> dict[str, float]:
     return {name: value for name, value in record.rows[-1].items() if name.startswith("diag/")}
 
 
-@pytest.mark.parametrize("name", sorted(CONFIGS))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_optimizer_has_its_update_rms_and_an_eps_share_where_it_has_a_second_moment(
     name: str, plan: MakePlan, small: Small
 ) -> None:
-    if find_spec(CONFIGS[name]["_target_"].partition(".")[0]) is None:
+    if find_spec(configured(name).class_path.partition(".")[0]) is None:
         pytest.skip("an optional extra")
     (record,) = train_all(plan(*small("mlp"), *FEW, f"optimizer={name}", "schedule=constant"))
     assert record.status == "completed", record.message

@@ -5,26 +5,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
-from bench.config.folders import find_conf_dir
 from bench.jobs.packing import cut_into_packs, group_by_structure
 from bench.jobs.plan import Plan
 from bench.runs.trial import Trial
 from bench.training.interrupt import StopSignal
 from bench.training.record import Record
 from bench.training.train import train
+from tests.configured import OURS, configured
 
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
 SEEDS = ["sweep=seeds", "sweep.axes.seed=[0,1]"]
-CONFIGS = {
-    path.stem: OmegaConf.load(path)
-    for path in sorted((find_conf_dir() / "optimizer").glob("*.yaml"))
-    if path.stem != "custom"
-}
-RULES = {name: config for name, config in CONFIGS.items() if "base" not in config}  # wrappers train one by one
-OURS = [name for name, config in RULES.items() if str(config["_target_"]).startswith("optimizers.")]
 LAYOUTS = ["adamw", "adamuon", "soap", "prodigy", "scion"]  # flat, stacked, single, the whole model, three routes
 CASES: list[Any] = [(name, "mlp") for name in OURS]
 CASES += [(name, task) for name in LAYOUTS for task in ("quadratic", "rosenbrock")]
@@ -53,7 +45,9 @@ def train_together(plan: Plan, trials: list[Trial]) -> list[Record]:
 def test_a_packed_trial_equals_the_same_trial_alone_in_float64(
     plan: MakePlan, small: Small, optimizer: str, task: str
 ) -> None:
-    exact = ["optimizer.fp32_matmul_prec=highest"] if "fp32_matmul_prec" in CONFIGS[optimizer] else []
+    exact = (
+        ["optimizer.fp32_matmul_prec=highest"] if "fp32_matmul_prec" in configured(optimizer).hyperparameters else []
+    )
     overrides = [*small(task), *SEEDS, *exact, *MODEST.get(optimizer, []), "precision=float64", "clip_norm=1.0"]
     made = plan(f"optimizer={optimizer}", *overrides)
     with warnings.catch_warnings():

@@ -12,7 +12,7 @@ from optimizers.adam import AdamW
 from optimizers.madam import MAdam
 from optimizers.rule import Rule, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
-from tests.optimizers.configured import OURS, configured
+from tests.configured import OURS, configured
 
 SHAPES = ((5, 3), (7,), (2, 2, 4))
 NUM_STEPS = 6

@@ -7,7 +7,7 @@ from bench.check.__main__ import main, make_subject
 from bench.check.checks import CHECKS
 from bench.check.subject import Subject
 from bench.check.suite import FAIL, NOT_APPLICABLE, PASS, run_checks
-from tests.optimizers.configured import NAMES, configured
+from tests.configured import NAMES, configured
 
 SLOW = pytest.mark.slow  # it compiles its kernels, or has them interpreted
 

@@ -14,7 +14,7 @@ from optimizers.muon import Muon
 from optimizers.prodigy import Prodigy
 from optimizers.signum import Signum
 from optimizers.soap import SOAP
-from tests.optimizers.configured import OURS, configured
+from tests.configured import OURS, configured
 
 SHAPES = [(4, 3), (3, 5), (4, 3), (6,), ()]
 NUM_STEPS = 5
