@@ -1,17 +1,21 @@
 """Plans composed from the shipped configuration, over tasks small enough for a test."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
+from omegaconf import DictConfig, OmegaConf
 
-from bench.cli.compose import compose, resolve
+from bench.cli.compose import admit_optional, compose, resolve
 from bench.cli.folders import GROUPS
 from bench.errors import ConfigError
-from bench.jobs.plan import Plan, make_plan, with_cell
+from bench.jobs.plan import Plan, make_plan
+from tests.configured import FOLDER, NAMES
 
 SMALL = {
     "quadratic": ["task=quadratic", "task.steps=100", "task.eval_every=50"],
@@ -39,12 +43,33 @@ def small(tmp_path: Path) -> Callable[[str], list[str]]:
     return lambda task: [*SMALL[task], *([f"task.path={text}"] if task == "gpt_nano" else [])]
 
 
+@cache
+def composed(*choices: str) -> DictConfig:
+    return compose(choices)
+
+
+def configure(overrides: Sequence[str]) -> dict[str, Any]:
+    """What Hydra makes of these overrides, which composes each choice of groups once for all optimizers and values."""
+    if any(text.startswith("~") for text in overrides):
+        return resolve(compose(overrides))
+    parsed = OverridesParser.create().parse_overrides(admit_optional(overrides))
+    optimizers = [part for part in parsed if part.key_or_group == "optimizer" and part.value() in NAMES]
+    values = [part for part in parsed if part.key_or_group not in GROUPS]
+    config = deepcopy(composed(*(part.input_line for part in parsed if part not in [*optimizers, *values])))
+    for part in optimizers:
+        config.optimizer = OmegaConf.load(FOLDER / f"{part.value()}.yaml")
+    for part in values:
+        is_new = part.type is not OverrideType.CHANGE
+        OmegaConf.update(config, part.key_or_group, part.value(), merge=True, force_add=is_new)
+    return resolve(config)
+
+
 @pytest.fixture
 def mapping(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """`mapping("optimizer=adam", ...)` is the resolved configuration, with results below a temporary folder."""
 
     defaults = ["tracker=none", "device=cpu", f"results_dir={tmp_path / 'results'}"]
-    return lambda *overrides: resolve(compose([*defaults, *overrides]))
+    return lambda *overrides: configure([*defaults, *overrides])
 
 
 @pytest.fixture
@@ -53,21 +78,13 @@ def plan(mapping: Callable[..., dict[str, Any]]) -> Callable[..., Plan]:
     return lambda *overrides: make_plan(mapping(*overrides))
 
 
-@cache
-def composed(*groups: str) -> Mapping[str, Any]:
-    return resolve(compose(groups))
-
-
 @pytest.fixture
 def refusal() -> Callable[[str], str]:
     """`refusal("task=mlp task.steps=0")` is the line in which a plan is refused for the value of a key that it has."""
 
     def refuse(words: str) -> str:
-        parsed = OverridesParser.create().parse_overrides(words.split())
-        groups = [override.input_line for override in parsed if override.key_or_group in GROUPS]
-        values = {part.key_or_group: part.value() for part in parsed if part.key_or_group not in GROUPS}
         with pytest.raises(ConfigError) as error:
-            make_plan(with_cell(composed(*groups), values))
+            make_plan(configure(words.split()))
         assert str(error.value).isprintable()
         assert len(str(error.value)) < 1100
         return str(error.value)

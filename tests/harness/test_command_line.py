@@ -15,9 +15,11 @@ import torch
 
 import bench
 from bench.__main__ import main
+from bench.cli.compose import compose, resolve
 from bench.cli.folders import GROUPS
 from bench.cli.help import COMMANDS
 from bench.config.folders import find_conf_dir
+from tests.harness.conftest import configure
 from tests.processes import Command
 
 Small = Callable[[str], list[str]]
@@ -100,6 +102,25 @@ def test_a_mistake_is_one_line_with_exit_code_2_and_nothing_written(
 @pytest.mark.parametrize("words", WRONG_VALUES)
 def test_a_wrong_value_is_one_line(words: str, refusal: Callable[[str], str]) -> None:
     assert WRONG_VALUES[words] in refusal(words)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [
+            "optimizer=adamuon",
+            "optimizer.rest.lr=0.1",
+            "task=mlp",
+            "task.steps=7",
+            "sweep=seeds",
+            "sweep.axes.seed=[3]",
+        ],
+        ["optimizer=sgd", "schedule=wsd", "+optimizer.dampening=0.1", "average=lawa", "average.windows=[2,3]"],
+        ["experiment=madam_vs_adam", "optimizer=adam", "optimizer.betas=[0.8,0.9]", "optimizer.groups=[]"],
+    ],
+)
+def test_plans_of_tests_are_of_what_hydra_composes(overrides: list[str]) -> None:
+    assert configure(overrides) == resolve(compose(overrides))
 
 
 def test_an_own_optimizer_whose_folder_is_not_given_is_named(
