@@ -1,7 +1,10 @@
 """The shipped optimizers as their files configure them, without composing all that stands around them."""
 
+from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
+import pytest
 from omegaconf import OmegaConf
 
 from bench.config.folders import find_conf_dir
@@ -18,3 +21,11 @@ def configured(name: str) -> OptimizerConfig:
 
 OURS = [name for name in NAMES if configured(name).class_path.startswith("optimizers.") and not configured(name).base]
 """Those that are rules: no wrappers, which train one by one."""
+
+LAYOUTS = ["adamw", "adamuon", "soap", "prodigy", "scion"]
+"""One of each kind: flat, stacked, single, the whole model, three routes."""
+
+
+def one_of_each_kind_first(names: Iterable[str], *others: Any) -> list[Any]:
+    """Parameters (name, *others) of a test over optimizers, slow but for one optimizer of each layout."""
+    return [pytest.param(name, *others, marks=() if name in LAYOUTS else pytest.mark.slow) for name in names]

@@ -20,12 +20,12 @@ from bench.training.checkpoint import Checkpoint, find_checkpointed
 from bench.training.interrupt import StopSignal
 from bench.training.record import Record, Row
 from bench.training.train import train
-from tests.configured import NAMES, OURS, configured
+from tests.configured import NAMES, OURS, configured, one_of_each_kind_first
 
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
 # HeavyBall's compile for most of a minute each, and its PSGD keeps a random generator outside of its state_dict
-QUICK = [name for name in NAMES if not name.startswith("heavyball")]
+INSTANT = [name for name in NAMES if not name.startswith("heavyball")]
 SEEDS = ["sweep=seeds", "sweep.axes.seed=[0,1,2]"]
 STEPS, STOP_STEP = 13, 8  # the last checkpoint of an undisturbed training is at step 12
 
@@ -75,13 +75,13 @@ def last_state(folder: Path, trials: Sequence[Trial]) -> Any:
     return Checkpoint(folder, [trial.run_id for trial in trials], Cadence()).load()
 
 
-@pytest.mark.parametrize("optimizer", [*OURS, "nadam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", one_of_each_kind_first([*OURS, "nadam", "rmsprop"]))
 def test_a_pack_goes_on_bit_by_bit(plan: MakePlan, small: Small, tmp_path: Path, optimizer: str) -> None:
     made = plan(f"optimizer={optimizer}", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=5", *SEEDS)
     assert_same_training(made, made.trials, tmp_path)
 
 
-@pytest.mark.parametrize("optimizer", QUICK)
+@pytest.mark.parametrize("optimizer", one_of_each_kind_first(INSTANT))
 def test_a_single_trial_goes_on_bit_by_bit(plan: MakePlan, small: Small, tmp_path: Path, optimizer: str) -> None:
     pytest.importorskip(configured(optimizer).class_path.partition(".")[0])
     made = plan(f"optimizer={optimizer}", *small("mlp"), f"task.steps={STEPS}", "task.eval_every=5", "clip_norm=1.0")

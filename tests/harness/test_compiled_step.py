@@ -53,7 +53,7 @@ def assert_same(found: list[Tensor], expected: list[Tensor], tolerance: float = 
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=SLOW if "gpt" in case else ()) for case in CASES])
+@pytest.mark.parametrize("case", [pytest.param(case, marks=() if case == "mlp adamw" else SLOW) for case in CASES])
 @pytest.mark.usefixtures("uncompiled")
 def test_a_traced_step_is_the_step_also_restored_and_with_fewer_trials(case: str, plan: MakePlan, small: Small) -> None:
     task, *overrides = CASES[case]

@@ -12,13 +12,12 @@ from bench.runs.trial import Trial
 from bench.training.interrupt import StopSignal
 from bench.training.record import Record
 from bench.training.train import train
-from tests.configured import OURS, configured
+from tests.configured import LAYOUTS, OURS, configured, one_of_each_kind_first
 
 MakePlan = Callable[..., Plan]
 Small = Callable[[str], list[str]]
 SEEDS = ["sweep=seeds", "sweep.axes.seed=[0,1]"]
-LAYOUTS = ["adamw", "adamuon", "soap", "prodigy", "scion"]  # flat, stacked, single, the whole model, three routes
-CASES: list[Any] = [(name, "mlp") for name in OURS]
+CASES: list[Any] = one_of_each_kind_first(OURS, "mlp")
 CASES += [(name, task) for name in LAYOUTS for task in ("quadratic", "rosenbrock")]
 CASES += [pytest.param(name, "gpt_nano", marks=pytest.mark.slow) for name in LAYOUTS]
 MODEST = {  # at their default lr rounding grows: signs flip

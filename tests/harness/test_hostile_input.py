@@ -157,6 +157,7 @@ def test_a_sweep_over_values_that_undo_each_other_is_refused(mapping: Mapping) -
         make_plan(composed)
 
 
+@pytest.mark.slow
 def test_a_huge_grid_is_refused_before_it_takes_memory(mapping: Mapping) -> None:
     composed = mapping(*TINY)
     composed["sweep"]["axes"] = {f"axis{number}": ["range", 0, 99_000] for number in range(200)}

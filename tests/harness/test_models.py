@@ -31,7 +31,7 @@ def numbers(records: list[Record]) -> list[list[dict[str, float]]]:
     return [[{name: row[name] for name in names if name in row} for row in record.rows[1:]] for record in records]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamuon"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("adamuon", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", TASKS)
 def test_a_packed_model_equals_it_alone_and_goes_on_bit_by_bit(
     plan: MakePlan, tmp_path: Path, model: str, optimizer: str

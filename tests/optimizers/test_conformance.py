@@ -7,16 +7,14 @@ from bench.check.__main__ import main, make_subject
 from bench.check.checks import CHECKS
 from bench.check.subject import Subject
 from bench.check.suite import FAIL, NOT_APPLICABLE, PASS, run_checks
-from tests.configured import NAMES, configured
-
-SLOW = pytest.mark.slow  # it compiles its kernels, or has them interpreted
+from tests.configured import NAMES, configured, one_of_each_kind_first
 
 
 def findings_of(build, **options):
     return {finding.check: finding for finding in run_checks(Subject(build, **options))}
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if "heavyball" in name else ()) for name in NAMES])
+@pytest.mark.parametrize("name", one_of_each_kind_first(NAMES))
 def test_configured_optimizers_reach_every_check_and_ours_pass_them(name):
     config = configured(name)
     package, _, _ = config.class_path.partition(".")

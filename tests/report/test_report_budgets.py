@@ -13,6 +13,7 @@ from tests.report.pages import findings
 MLP = {"_target_": "tasks.mlp.MLPTask"}  # its yaml asks for 500 steps
 
 
+@pytest.mark.slow
 def test_a_budget_below_the_tasks_own_is_said_and_a_decided_comparison_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
