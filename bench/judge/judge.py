@@ -28,12 +28,14 @@ class Progress:
         margin: the task's least relevant difference of logarithms.
         arms: from `run_searches`, of the candidate and of the baseline.
         looks: one per planned look that was reached, or one at no search where there was no time for the first.
+        seconds: what they have taken.
     """
 
     task: str
     margin: float
     arms: tuple[pd.DataFrame, pd.DataFrame] = (NO_RUNS, NO_RUNS)
     looks: list[Look] = field(default_factory=list)
+    seconds: float = 0.0
     is_out_of_time: bool = False
 
     @property
@@ -94,14 +96,16 @@ class Judge:
         """
         self.started = time.monotonic()
         while waiting := [progress for progress in self.tasks if progress.is_open]:
-            progress = min(waiting, key=lambda each: self.seconds_to_look(each.task, len(each.looks)))
+            progress = min(waiting, key=self._seconds_to_next)
             if not self._has_time(progress):
                 return self._end(waiting)
+            begun = time.monotonic()
             num_searches = LOOKS[len(progress.looks)]
             plans = self._plan(progress.task, num_searches)
             progress.arms = (run_searches(plans[0]), run_searches(plans[1]))
             pairs = pair_searches(*progress.arms, num_searches)
             progress.looks.append(decide(pairs, progress.margin, self.level_at(num_searches)))
+            progress.seconds += time.monotonic() - begun
             yield progress
 
     def _end(self, waiting: Sequence[Progress]) -> None:
@@ -125,11 +129,19 @@ class Judge:
             self._seconds[key] = sum(map(estimate_seconds, self._plan(task, num_searches)))
         return self._seconds[key]
 
+    def _seconds_to_next(self, progress: Progress) -> float:
+        """What the next look takes, and no less than the searches so far have taken, one for one."""
+        planned = self.seconds_to_look(progress.task, len(progress.looks))
+        if not progress.looks:
+            return planned
+        done = progress.looks[-1].num_searches
+        return max(planned, progress.seconds / done * (LOOKS[len(progress.looks)] - done))
+
     def _has_time(self, progress: Progress) -> bool:
         if self.question.minutes is None or not any(each.looks for each in self.tasks):
             return True
         left = 60 * self.question.minutes - (time.monotonic() - self.started)
-        return self.seconds_to_look(progress.task, len(progress.looks)) <= left
+        return self._seconds_to_next(progress) <= left
 
     @property
     def baseline_name(self) -> str:

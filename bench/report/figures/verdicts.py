@@ -71,7 +71,7 @@ def draw_ratios(axis: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
             _draw_row(axis, row, -y, reach, at)
     axis.set_xlim(float(at(-reach)), float(at(reach)))
     axis.set_ylim(-len(rows) + 0.4, 0.6)
-    axis.set_yticks([-y for y in range(len(rows))], [short(name, 28) for name in names], color=INK)
+    axis.set_yticks([-y for y in range(len(rows))], [short(name, 34) for name in names], color=INK)
     axis.grid(visible=True, axis="x")
     axis.grid(visible=False, axis="y")
     log_axis(axis, "x") if is_log and reach > 0.5 else plain_axis(axis, "x")
