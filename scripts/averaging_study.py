@@ -11,6 +11,7 @@ goes on where it was stopped, and the tables are written after every look.
 import argparse
 import csv
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -31,6 +32,7 @@ CANDIDATES = (
     Arm("Muon+EMA", "muon", (*EMA, BY_BEST)),
     Arm("schedule-free", "schedule_free_adamw", ("schedule=constant",)),
 )
+LARGEST_LOGARITHM = math.log(sys.float_info.max)
 WORDS = (BETTER, SAME, WORSE, UNRESOLVED)
 Row = dict[str, Any]
 
@@ -55,10 +57,10 @@ def make_rows(judges: Sequence[Judge]) -> list[Row]:
             "task": progress.task,
             "arm": judge.question.candidate.label,
             "searches": last.num_searches,
-            "ratio": math.exp(last.difference),
-            "low": math.exp(last.low),
-            "high": math.exp(last.high),
-            "margin": math.exp(progress.margin),
+            "ratio": as_ratio(last.difference),
+            "low": as_ratio(last.low),
+            "high": as_ratio(last.high),
+            "margin": as_ratio(progress.margin),
             "verdict": last.verdict,
             "failed": last.num_failed,
             "adamw_failed": last.num_baseline_failed,
@@ -95,6 +97,11 @@ def make_lines(rows: Sequence[Row]) -> list[str]:
         ends = f"{row['verdict']} | {row['failed']} | {row['adamw_failed']}"
         lines.append(f"| {row['task']} | {row['arm']} | {row['searches']} | {figures} | {ends} |")
     return [*lines, "", describe_machine("cpu")]
+
+
+def as_ratio(difference: float) -> float:
+    """Of a difference of logarithms, inf where no number is as large: intervals of few searches are wide."""
+    return math.exp(difference) if difference < LARGEST_LOGARITHM else math.inf
 
 
 def format_ratio(ratio: float) -> str:

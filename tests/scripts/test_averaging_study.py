@@ -48,3 +48,9 @@ def test_ratios_beyond_a_million_are_told_only_as_that(
     ratio: float, text: str, script: Callable[[str], ModuleType]
 ) -> None:
     assert script("averaging_study").format_ratio(ratio) == text
+
+
+def test_a_bound_beyond_all_numbers_is_infinite(script: Callable[[str], ModuleType]) -> None:
+    assert script("averaging_study").as_ratio(float("inf")) == script("averaging_study").as_ratio(1e4) == float("inf")
+    assert script("averaging_study").as_ratio(-1e4) == 0.0
+    assert script("averaging_study").as_ratio(0.5) == pytest.approx(1.6487, rel=1e-4)
