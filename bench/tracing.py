@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 OUTSIDE = ("placeholder", "output")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Parts:
     """A function of (*tensors, *numbers) in two parts.
 
@@ -26,7 +26,7 @@ class Parts:
 
     numbers: Callable[..., Sequence[Tensor]]
     num_meeting: int
-    tensors: Callable[..., Sequence[Tensor]]
+    tensors: fx.GraphModule
     places: Sequence[int]
 
     def __call__(self, tensors: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:

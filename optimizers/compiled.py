@@ -7,24 +7,26 @@ the learning rate changes.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
+from itertools import compress
+from operator import not_
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from bench.tracing import Parts, trace_in_parts
 from optimizers.rule import Betas, Rule, Scalar, apply_rule
 
 Options = tuple[tuple[str, Any], ...]
+TENSORS_PER_CALL = 8  # a call costs some 0.2 ms, and a kernel of n tensors n times the time to compile
 
 
 class CompiledRules:
     """In the place of `apply_rule`: compiles element-wise rules on contiguous tensors, and applies all others.
 
-    A kernel is compiled for each size of tensors, and serves any number of trials from two on.
+    A kernel is compiled for the sizes of the tensors that share a call, and serves any number of trials from two on.
     """
 
     def __init__(self) -> None:
@@ -33,30 +35,39 @@ class CompiledRules:
     def __call__(
         self, rule: Rule, param: Tensor, grad: Tensor, state: Iterable[Tensor], group: Mapping[str, Any], step: int
     ) -> None:
-        """As `apply_rule`, for one trial, or for rows of several with numbers `[K, 1]`.
+        """As `apply_rule`, for one trial, or for rows of several with numbers `[K, 1]`. Errors are those of `apply`."""
+        self.apply(rule, [(param, grad, *state)], group, step)
+
+    def apply(self, rule: Rule, calls: Sequence[Sequence[Tensor]], group: Mapping[str, Any], step: int) -> None:
+        """The rule on several parameters, each with its gradient and state, few calls from Python for all of them.
 
         Raises:
             RuntimeError: the rule cannot be traced or compiled; one line.
         """
-        tensors = [param, grad, *state]
-        if rule.layout != "flat" or not all(tensor.is_contiguous() for tensor in tensors):
-            apply_rule(rule, param, grad, tensors[2:], group, step)
-            return
+        compiled = [rule.layout == "flat" and all(tensor.is_contiguous() for tensor in call) for call in calls]
+        for param, grad, *state in compress(calls, map(not_, compiled)):
+            apply_rule(rule, param, grad, state, group, step)
+        alike = sorted(compress(calls, compiled), key=lambda call: call[0].numel())
+        for first in range(0, len(alike), TENSORS_PER_CALL):
+            try:
+                self._apply_compiled(rule, alike[first : first + TENSORS_PER_CALL], group, step)
+            except Exception as error:  # torch's compiler, the one behind it, or a rule that nothing can trace
+                text = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise RuntimeError(f"{rule.update.__name__} cannot be compiled: {text}") from error
+
+    def _apply_compiled(
+        self, rule: Rule, calls: Sequence[Sequence[Tensor]], group: Mapping[str, Any], step: int
+    ) -> None:
         options, numbers = _tell_apart(rule, {**group, "step": float(step)})
         leaves, spec = tree_flatten(numbers)
         is_pack = any(isinstance(leaf, Tensor) and leaf.ndim == 2 for leaf in leaves)
-        rows = [tensor.detach() if is_pack else tensor.detach().view(1, -1) for tensor in tensors]
-        try:
-            kernel = _compile_rule(
-                rule, options, spec, tuple(row.dtype for row in rows), param.device, rows[0].shape[1]
-            )
-            values = self._evaluate(kernel.numbers, leaves, param.device)
-            for tensor in (*rows, *values) if is_pack else ():
-                torch._dynamo.maybe_mark_dynamic(tensor, 0)  # trials may leave
-            kernel(rows, values)
-        except Exception as error:  # torch's compiler, the one behind it, or a rule that nothing can trace
-            text = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise RuntimeError(f"{rule.update.__name__} cannot be compiled: {text}") from error
+        rows = [tensor.detach() if is_pack else tensor.detach().view(1, -1) for call in calls for tensor in call]
+        dtypes, device = tuple(tensor.dtype for tensor in calls[0]), rows[0].device
+        parts = _trace_rule(rule, options, spec, dtypes, device)
+        values = self._evaluate(parts.numbers, leaves, device)
+        for tensor in (*rows, *values) if is_pack else ():
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)  # trials may leave
+        _compile_calls(parts, len(dtypes), tuple(row.shape[1] for row in rows))(*rows, *values)
 
     def _evaluate(
         self, evaluate: Callable[..., Sequence[Tensor]], leaves: Sequence[Any], device: torch.device
@@ -72,10 +83,10 @@ class CompiledRules:
 
 
 @cache
-def _compile_rule(
-    rule: Rule, options: Options, spec: TreeSpec, dtypes: tuple[torch.dtype, ...], device: torch.device, size: int
+def _trace_rule(
+    rule: Rule, options: Options, spec: TreeSpec, dtypes: tuple[torch.dtype, ...], device: torch.device
 ) -> Parts:
-    """An element-wise rule in parts, the one that touches tensors compiled for rows of one size.
+    """An element-wise rule in parts, for rows of any size.
 
     Args:
         rule: the rule.
@@ -83,7 +94,6 @@ def _compile_rule(
         spec: of its numbers by name, `step` among them.
         dtypes: of parameter, gradient and state.
         device: where they are.
-        size: P.
     """
 
     def apply(*flat: Tensor) -> list[Tensor]:
@@ -93,8 +103,24 @@ def _compile_rule(
 
     rows = [torch.zeros(2, 2, dtype=dtype, device=device) for dtype in dtypes]
     numbers = [torch.ones(2, 1, dtype=torch.float64, device=device) for _ in range(spec.num_leaves)]
-    parts = trace_in_parts(apply, rows, numbers)
-    return replace(parts, tensors=torch.compile(parts.tensors, fullgraph=True, dynamic=False))
+    return trace_in_parts(apply, rows, numbers)
+
+
+@cache
+def _compile_calls(parts: Parts, num_rows: int, sizes: tuple[int, ...]) -> Callable[..., object]:
+    """The part of a rule that touches tensors as one function of (*rows, *numbers), compiled for rows of these sizes.
+
+    The first `num_rows` are a parameter with its gradient and its state; those of the next parameter follow.
+    """
+    graph = fx.Graph()  # with code of its own, since torch compiles the same code for so many sizes and no more
+    rows = [graph.placeholder(f"row_{index}") for index in range(len(sizes))]
+    numbers = [graph.placeholder(f"number_{index}") for index in range(parts.num_meeting)]
+    inputs = parts.tensors.graph.find_nodes(op="placeholder")
+    for first in range(0, len(sizes), num_rows):
+        own = [*rows[first : first + num_rows], *numbers]
+        graph.graph_copy(parts.tensors.graph, dict(zip(inputs, own, strict=True)))
+    graph.output(())
+    return torch.compile(fx.GraphModule(parts.tensors, graph).forward, fullgraph=True, dynamic=False)
 
 
 def _tell_apart(rule: Rule, group: Mapping[str, Any]) -> tuple[Options, dict[str, Scalar | Betas]]:

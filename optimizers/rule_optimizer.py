@@ -53,7 +53,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     rule: Rule
     modifiers: tuple[str, ...] = ()
     apply_rule: Callable[..., None] = staticmethod(apply_rule)  # for harnesses that train many models at once
-    compiles = False
+    apply_together: Callable[..., None] | None = None  # a rule to several parameters at once, where it is compiled
 
     def __init__(self, params: ParamsT, defaults: ParamGroup) -> None:
         self._buckets: dict[int, tuple[tuple[int, ...], list[_Bucket]]] = {}
@@ -136,7 +136,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Compile the element-wise rules at the next step, with a C++ compiler or Triton: see `optimizers.compiled`."""
         from optimizers.compiled import CompiledRules  # late: what traces and compiles takes seconds to import
 
-        self.apply_rule, self.compiles, self._buckets = CompiledRules(), True, {}
+        rules = CompiledRules()
+        self.apply_rule, self.apply_together, self._buckets = rules, rules.apply, {}
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -157,9 +158,22 @@ class RuleOptimizer(torch.optim.Optimizer):
             buckets = self._buckets_of(index, group)
             for advance in {bucket.rule.advance for bucket in buckets}:
                 group.update(advance(group))
-            for bucket in buckets:
-                bucket.step(group)
+            if self.apply_together is None:
+                for bucket in buckets:
+                    bucket.step(group)
+            else:
+                self._step_together(buckets, group, self.apply_together)
         return loss
+
+    def _step_together(self, buckets: list["_Bucket"], group: ParamGroup, apply: Callable[..., None]) -> None:
+        """Update the parameters of one rule and one step count in one call."""
+        alike: dict[tuple[Any, ...], list[_Bucket]] = {}
+        for bucket in buckets:
+            alike.setdefault(bucket.kind, []).append(bucket)
+        for (rule, num_steps, *_), own in alike.items():
+            apply(rule, [bucket.gather() for bucket in own], group, num_steps + 1)
+            for bucket in own:
+                bucket.scatter()
 
     def rule_groups(self) -> list[ParamGroup]:
         """The parameter groups as the rules see them: one where a rule takes the whole model."""
@@ -194,7 +208,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         for key in sorted(calls):
             rule, joined = rules[key[0]], calls[key]
             for piece in [joined] if rule.layout == "whole" else _cut_into_pieces(joined):
-                yield _Bucket(rule, piece, [self.state[param] for param in piece], self.apply_rule, self.compiles)
+                yield _Bucket(rule, piece, [self.state[param] for param in piece], self.apply_rule)
 
 
 def _piece_size(tensor: Tensor) -> int:
@@ -219,18 +233,10 @@ class _Bucket:
         params: the parameters.
         states: what the optimizer keeps for each: its step count, and tensors by name.
         apply: applies the rule, as `apply_rule` does.
-        compiles: whether `apply` passes over a tensor once, so that there is no use in cutting it into pieces.
     """
 
-    def __init__(
-        self,
-        rule: Rule,
-        params: list[Tensor],
-        states: list[ParamState],
-        apply: Callable[..., None],
-        compiles: bool,
-    ) -> None:
-        self.rule, self.params, self.states, self.apply, self.compiles = rule, params, states, apply, compiles
+    def __init__(self, rule: Rule, params: list[Tensor], states: list[ParamState], apply: Callable[..., None]) -> None:
+        self.rule, self.params, self.states, self.apply = rule, params, states, apply
         for param, state in zip(params, states, strict=True):
             if not state:
                 state.update({"step": 0, **rule.init_state(param)})
@@ -262,31 +268,39 @@ class _Bucket:
                 state[name] = view
             self.state.append(buffer)
 
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """The rule, the step count, and what else is equal for those whose next step differs in nothing but tensors."""
+        tensors = [self.params[0], *(self.states[0][name] for name in self.names)]
+        return self.rule, self.states[0]["step"], tensors[0].device, *(tensor.dtype for tensor in tensors)
+
     def step(self, group: ParamGroup) -> None:
+        for param, grad, *state in self._cut(self.gather()):
+            self.apply(self.rule, param, grad, state, group, self.states[0]["step"])
+        self.scatter()
+
+    def gather(self) -> list[Tensor]:
+        """Begin a step. Returns what it is of: the parameters, their gradients and their states."""
         for state in self.states:
             state["step"] += 1
         if self.joined:
-            self._step_joined(group)
-        else:
-            self._step_alone(group)
-
-    def _step_joined(self, group: ParamGroup) -> None:
-        torch._foreach_copy_(self.grad_views, [_grad(param) for param in self.params])
-        torch._foreach_copy_(self.param_views, self.params)
-        self.apply(self.rule, self.param, self.grad, self.state, group, self.states[0]["step"])
-        torch._foreach_copy_(self.params, self.param_views)
-
-    def _step_alone(self, group: ParamGroup) -> None:
+            torch._foreach_copy_(self.grad_views, [_grad(param) for param in self.params])
+            torch._foreach_copy_(self.param_views, self.params)
+            return [self.param, self.grad, *self.state]
         (param,), (state,) = self.params, self.states
         tensors = [param, _grad(param), *(state[name] for name in self.names)]
-        if self.rule.layout == "flat":
-            tensors = [_local(tensor) for tensor in tensors]
-        pieces: Iterator[tuple[Tensor, ...]] = iter([tuple(tensors)])
-        if self.rule.layout == "flat" and all(tensor.is_contiguous() for tensor in tensors):
-            size = param.numel() if self.compiles else _piece_size(param)
-            pieces = zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True)
-        for piece_param, piece_grad, *piece_state in pieces:
-            self.apply(self.rule, piece_param, piece_grad, piece_state, group, state["step"])
+        return [_local(tensor) for tensor in tensors] if self.rule.layout == "flat" else tensors
+
+    def scatter(self) -> None:
+        """End a step."""
+        if self.joined:
+            torch._foreach_copy_(self.params, self.param_views)
+
+    def _cut(self, tensors: list[Tensor]) -> Iterator[Sequence[Tensor]]:
+        """Pieces for which an element-wise rule finds its data in the cache; for other rules, everything."""
+        if self.rule.layout != "flat" or not all(tensor.is_contiguous() for tensor in tensors):
+            return iter([tensors])
+        return zip(*(torch.split(tensor.view(-1), _piece_size(tensor)) for tensor in tensors), strict=True)
 
 
 def _is_sharded(tensor: Tensor) -> bool:

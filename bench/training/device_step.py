@@ -89,7 +89,7 @@ def _settle(pack: Ensemble, index: Tensor) -> None:
 def _compile(parts: Parts, device: torch.device) -> Parts:
     options: Any = {"fullgraph": True, "dynamic": False}
     mode = "reduce-overhead" if device.type == "cuda" else None
-    tensors = torch.compile(parts.tensors, mode=mode, **options)
+    tensors: Any = torch.compile(parts.tensors.forward, mode=mode, **options)
     return replace(parts, numbers=torch.compile(parts.numbers, **options), tensors=tensors)
 
 

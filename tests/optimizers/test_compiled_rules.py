@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bench.training.routing import find_optimizer_class
+from optimizers import compiled
 from optimizers.adam import AdamW
 from optimizers.madam import MAdam
 from optimizers.rule import Rule, zeros_state
@@ -78,6 +80,25 @@ def test_rows_of_several_trials_move_as_each_alone() -> None:
     optimizer.compile_rules()
     optimizer.apply_rule(AdamW.rule, param, start.sin(), state, {**optimizer.param_groups[0], **columns}, 1)
     torch.testing.assert_close(param, torch.stack(alone), rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_large_tensors_share_calls_and_move_as_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as one call takes and two more, of which one is not contiguous."""
+    monkeypatch.setattr("optimizers.rule_optimizer.PIECE_SIZE", 4)
+    made = Mock(wraps=compiled._compile_calls)
+    monkeypatch.setattr(compiled, "_compile_calls", made)
+    ends = []
+    for compiles in (False, True):
+        params = [nn.Parameter(torch.linspace(-1, 1, 5 + index)) for index in range(compiled.TENSORS_PER_CALL + 1)]
+        params.append(nn.Parameter(torch.linspace(-1, 1, 6).view(2, 3).T))
+        optimizer = AdamW(params, weight_decay=0.1)
+        if compiles:
+            optimizer.compile_rules()
+        ends.append(train(optimizer, params))
+    for end, expected in zip(*ends, strict=True):
+        torch.testing.assert_close(end, expected, rtol=1e-5, atol=1e-6)
+    assert {len(call.args[2]) for call in made.call_args_list} == {4 * compiled.TENSORS_PER_CALL, 4}
 
 
 class ReadsValue(AdamW):
