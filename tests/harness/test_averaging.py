@@ -75,7 +75,7 @@ def test_a_training_does_not_notice_its_averages(
 
 
 @pytest.mark.parametrize("average", [EMA, LAWA], ids=["ema", "lawa"])
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_averages_of_a_packed_trial_equal_those_of_the_trial_alone(
     plan: MakePlan, small: Small, average: list[str], optimizer: str
 ) -> None:

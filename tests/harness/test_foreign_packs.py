@@ -58,6 +58,7 @@ def test_a_hundred_steps_of_torchs_own_are_the_trials_alone(name: str) -> None:
     assert largest_gap(configs) < 1e-12
 
 
+@pytest.mark.slow
 def test_torchs_muon_on_matrices_with_a_foreign_rest_is_the_trials_alone() -> None:
     rest = {"_target_": "torch.optim.NAdam", "lr": 1e-3}
     muon = {"_target_": "torch.optim.Muon", "name": "muon", "labels": ["matrix"], "weight_decay": 0.1}

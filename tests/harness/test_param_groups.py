@@ -12,6 +12,7 @@ from bench.jobs.packing import group_by_structure
 from bench.jobs.plan import Plan, make_plan
 from bench.jobs.proofs import Proofs
 from bench.training.routing import RoutedOptimizer
+from tests.configured import one_of_each_kind_first
 from tests.harness.test_checkpoint import STEPS, assert_same_training
 from tests.harness.test_ensemble import final_losses, train_together
 
@@ -64,7 +65,7 @@ def test_groups_reach_into_the_rest_and_leave_the_route_of_a_parameter_alone(pla
     )
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon", "soap", "prodigy", "sgd", "nadam"])
+@pytest.mark.parametrize("optimizer", one_of_each_kind_first(["adamw", "muon", "soap", "prodigy", "sgd", "nadam"]))
 def test_a_packed_trial_with_groups_equals_the_same_trial_alone(
     plan: MakePlan, small: Small, optimizer: str, tmp_path: Path
 ) -> None:

@@ -208,7 +208,7 @@ def test_what_lies_beside_the_runs_is_noted_and_no_fault(
 PACK = ["sweep=seeds", "sweep.axes.seed=[0,1,2]", "pack_size=3"]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamuon"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("adamuon", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("overrides", [["timeout=1e6"], PACK, [*PACK, "diagnostics=true"]])
 def test_a_trial_trained_again_is_equal_bit_by_bit(
     trained: Callable[..., list[Path]], capsys: pytest.CaptureFixture[str], optimizer: str, overrides: list[str]

@@ -48,6 +48,7 @@ def test_every_run_of_a_small_study_is_there_with_its_values(study: tuple[Loaded
     assert f"{len(found.used)} of {len(found.used)} runs" in item["note"]
 
 
+@pytest.mark.slow
 def test_ten_thousand_runs_are_thinned_and_the_page_says_so(study: tuple[Loaded, Findings]) -> None:
     loaded, found = study
     copies = [found.used.set_axis(found.used.index + 1000 * i, axis="index") for i in range(1, 10_000 // 15 + 2)]
