@@ -105,7 +105,6 @@ class ReadsValue(AdamW):
     rule = Rule(lambda grad: grad * grad.sum().item(), zeros_state(), "flat")
 
 
-@pytest.mark.slow
 def test_a_rule_that_reads_a_value_is_told_in_one_line() -> None:
     param = nn.Parameter(torch.ones(3))
     optimizer = ReadsValue([param])
