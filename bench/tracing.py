@@ -41,7 +41,7 @@ def trace_in_parts(
     """Part a function of (*tensors, *numbers), without running it; tensors that it finds elsewhere become constants.
 
     Raises:
-        RuntimeError: the function looks at the value of a tensor.
+        RuntimeError: the function branches on the value of a tensor.
     """
     traced = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*tensors, *numbers)
     nodes = list(traced.graph.nodes)

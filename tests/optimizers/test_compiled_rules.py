@@ -101,13 +101,13 @@ def test_large_tensors_share_calls_and_move_as_uncompiled(monkeypatch: pytest.Mo
     assert {len(call.args[2]) for call in made.call_args_list} == {4 * compiled.TENSORS_PER_CALL, 4}
 
 
-class ReadsValue(AdamW):
-    rule = Rule(lambda grad: grad * grad.sum().item(), zeros_state(), "flat")
+class BranchesOnValue(AdamW):
+    rule = Rule(lambda grad: grad if grad.sum() > 0 else -grad, zeros_state(), "flat")
 
 
-def test_a_rule_that_reads_a_value_is_told_in_one_line() -> None:
+def test_a_rule_that_branches_on_a_value_is_told_in_one_line() -> None:
     param = nn.Parameter(torch.ones(3))
-    optimizer = ReadsValue([param])
+    optimizer = BranchesOnValue([param])
     optimizer.compile_rules()
     param.grad = torch.ones(3)
     with pytest.raises(RuntimeError, match=r"cannot be compiled: .") as caught:
