@@ -26,8 +26,9 @@ Is each NAME better than the baseline, adamw, tuned by the same search? NAME is 
 DIR/optimizer/ with --config-dir DIR, or the import path of a class, such as torch.optim.RAdam. Per task one of four
 words: better, worse, practically the same, unresolved; and whether it fails more often. The words, with their
 intervals, are written to verdict.json in results_dir (results/judge), with a picture, verdict.png and verdict.svg, and
-a report unless report=false; verdicts/ keeps those of every question. Trainings stop being begun after 20 minutes for
-each candidate, minutes=N or never with minutes=null; stop it however you like: the same command goes on.
+a report unless report=false; verdicts/ keeps those of every question. It takes 20 minutes for each candidate, of which
+the last two begin no training: minutes=N, or minutes=null for as long as it needs. Stop it however you like: the same
+command goes on.
 
 optimizer.KEY=VALUE and baseline.KEY=VALUE set options of one side; every other KEY=VALUE, such as task.steps=200 or
 sweep.search.num_trials=16, holds for both.

@@ -138,10 +138,9 @@ class Judge:
         return max(planned, progress.seconds / done * (LOOKS[len(progress.looks)] - done))
 
     def _has_time(self, progress: Progress) -> bool:
-        if self.question.minutes is None or not any(each.looks for each in self.tasks):
+        if not any(each.looks for each in self.tasks):
             return True
-        left = 60 * self.question.minutes - (time.monotonic() - self.started)
-        return self._seconds_to_next(progress) <= left
+        return self._seconds_to_next(progress) <= self.question.training_seconds - (time.monotonic() - self.started)
 
     @property
     def baseline_name(self) -> str:

@@ -1,5 +1,6 @@
 """From a command line to a question: which optimizer against which, on which tasks, for how long."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from bench.errors import ConfigError
 
 CORE = "core"  # the suite that is judged on where nothing else is asked for
 MINUTES = "20"
+TRAINING_SHARE = 0.9  # of the minutes; the others are for the plan and the report
 DEFAULTS = (
     "tracker=none",
     "sweep=search",
@@ -45,7 +47,7 @@ class Question:
 
     Attributes:
         report: whether a report is written at the end.
-        minutes: how long trainings may take, but for one look at one task; None for as long as they need.
+        minutes: how long the whole question may take, but for one look at one task; None for as long as it needs.
         overrides: of both arms.
         own_dirs: the user's own folders of configuration.
     """
@@ -58,6 +60,11 @@ class Question:
     report: bool
     overrides: tuple[str, ...]
     own_dirs: tuple[Path, ...]
+
+    @property
+    def training_seconds(self) -> float:
+        """For how long trainings are begun."""
+        return math.inf if self.minutes is None else 60 * TRAINING_SHARE * self.minutes
 
     @property
     def is_self(self) -> bool:

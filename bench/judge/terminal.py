@@ -40,9 +40,9 @@ def _describe_time(judge: Judge) -> str:
     minutes, tasks = judge.question.minutes, judge.question.tasks
     seconds = sum(judge.seconds_to_look(task, number) for task in tasks for number in range(len(LOOKS)))
     text = f"All {LOOKS[-1]} searches of each would take about {_duration(seconds)} of training."
-    if minutes is None or seconds <= 60 * minutes:
+    if minutes is None or seconds <= judge.question.training_seconds:
         return text
-    looks = _affordable_looks(judge, 60 * minutes)
+    looks = _affordable_looks(judge, judge.question.training_seconds)
     buys = [
         f"{(0, *LOOKS)[number]} on {', '.join(task for task in tasks if looks[task] == number)}"
         for number in sorted(set(looks.values()), reverse=True)

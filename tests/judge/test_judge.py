@@ -164,12 +164,13 @@ def estimated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
         yield Judge(parse_question(["optimizer=lion", "task=quadratic,rosenbrock", f"results_dir={folder}"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("minutes", "buys"),
     [
-        (5.0, " 5 minutes buy 12 on rosenbrock; 8 on quadratic; more where a task is decided earlier."),
-        (2.5, " 2.5 minutes buy 12 on rosenbrock; 0 on quadratic; more where a task is decided earlier."),
-        (6.0, ""),
+        (5.6, " 5.6 minutes buy 12 on rosenbrock; 8 on quadratic; more where a task is decided earlier."),
+        (2.3, " 2.3 minutes buy 12 on rosenbrock; 0 on quadratic; more where a task is decided earlier."),
+        (6.7, ""),
         (None, ""),
     ],
 )
