@@ -80,7 +80,7 @@ class TrialConfig(Section):
     seed: Seed
     device: Annotated[str, AfterValidator(_check_device)]
     precision: Annotated[Literal["float32", "bfloat16", "float64"], allowed("one of float32, bfloat16, float64")]
-    compile: Annotated[Literal["none", "rules", "step"], allowed("one of none, rules, step")] = "none"
+    compile: Annotated[Literal["auto", "none", "rules", "step"], allowed("one of auto, none, rules, step")] = "none"
     clip_norm: Annotated[float | None, Field(gt=0), allowed("a finite number above 0, or null")]
     diverge_factor: Annotated[float, Field(gt=1), allowed("a finite number above 1")]
     timeout: Annotated[float | None, Field(gt=0), allowed("a finite number above 0, or null")]

@@ -17,6 +17,7 @@ from bench.config.session import SessionConfig, parse_session
 from bench.config.sweep import BEST, FRESH_SWEEP, RAW_LOSS, STAGES, STEPS, Cell, Stage, SweepConfig, expand, parse_sweep
 from bench.errors import ConfigError
 from bench.jobs.cluster import check_cluster
+from bench.jobs.compiling import pays_to_compile
 from bench.jobs.packing import group_by_structure
 from bench.jobs.sizing import Packing, choose_packing
 from bench.jobs.trackers.tracker import check_trackers
@@ -25,9 +26,8 @@ from bench.runs.schema import Run
 from bench.runs.store import Store
 from bench.runs.trial import Trial
 from bench.training.averaging import labels_of
-from bench.training.components import TaskShelf, build_schedule, check_target
-from bench.training.rehearsal import rehearse
-from bench.training.routing import check_optimizer
+from bench.training.components import TaskShelf, check_target
+from bench.training.rehearsal import check_once, rehearse
 
 
 @dataclass(frozen=True)
@@ -118,11 +118,13 @@ def make_plan(mapping: Mapping[str, Any]) -> Plan:
     for key in absent:
         if key not in sweep.optional:
             refuse_axis(trial_mapping, key)
+    if "auto" in sweep.axes.get("compile", []):
+        raise ConfigError("sweep.axes.compile", "auto", "is for a whole sweep: compile=auto")
     plan = Plan(session, sweep, trial_mapping, frozenset(absent), TaskShelf(), "tuning", [], {})
     cells = list(_expand(plan))
     if not cells:
         raise ConfigError("sweep.exclude", sweep.exclude, "leaves no cell to train")
-    plan = _make_stage(plan, cells)
+    plan = (_choose_compile if trial_mapping["compile"] == "auto" else _make_stage)(plan, cells)
     for alike in group_by_structure(plan.missing):
         rehearse(plan.tasks.get(alike[0].config.task, alike[0].config.device), alike[0].config)
     return plan
@@ -221,6 +223,16 @@ def _make_stage(plan: Plan, cells: Sequence[tuple[int, Cell]]) -> Plan:
     return replace(plan, trials=trials, finished=finished)
 
 
+def _choose_compile(plan: Plan, cells: Sequence[tuple[int, Cell]]) -> Plan:
+    """The first stage of compile=auto: compiled or not as more of it is stored already, else as its work pays for."""
+    plain, compiled = (
+        _make_stage(replace(plan, mapping={**plan.mapping, "compile": choice}), cells) for choice in ("none", "step")
+    )
+    if len(plain.finished) != len(compiled.finished):
+        return max(plain, compiled, key=lambda stage: len(stage.finished))
+    return compiled if pays_to_compile(compiled.trials, plan.tasks, plan.session.results_dir) else plain
+
+
 def _make_trials(plan: Plan, cells: Sequence[tuple[int, Cell]]) -> Iterator[Trial]:
     checked: set[str] = set()
     name = FRESH_SWEEP if plan.stage == "fresh" else "grid" if plan.sweep.name == "none" else plan.sweep.name
@@ -228,7 +240,7 @@ def _make_trials(plan: Plan, cells: Sequence[tuple[int, Cell]]) -> Iterator[Tria
         config = parse_trial(with_cell(plan.mapping, cell))
         task = plan.tasks.get(config.task, config.device)
         check_target(config.task, task)
-        _check_once(config, checked)
+        check_once(config, checked)
         _check_objective(plan.sweep.objective, config)
         sweep = name if cell else None
         yield Trial(config, task.fingerprint, sweep, cell, replicate, plan.stage, plan.sweep.objective)
@@ -241,12 +253,3 @@ def _check_objective(objective: str, config: TrialConfig) -> None:
     known = [RAW_LOSS, *(f"{label}_{RAW_LOSS}" for label in labels_of(config.average))]
     if objective not in (*known, BEST, STEPS):
         raise ConfigError("sweep.objective", objective, f"expected {BEST}, or what is evaluated: {', '.join(known)}")
-
-
-def _check_once(config: TrialConfig, checked: set[str]) -> None:
-    """Build the optimizer and the schedule of each distinct configuration once, for what they refuse."""
-    key = repr((config.mapping["optimizer"], config.mapping["schedule"]))
-    if key not in checked:
-        check_optimizer(config.optimizer)
-        build_schedule(config.schedule, config.task.steps)
-        checked.add(key)

@@ -140,7 +140,8 @@ def print_plan(plan: Plan) -> None:
         estimate = f", about {plan.packing.seconds:.0f} s" if plan.packing.seconds > 0 else ""
         side_by_side = f", {workers} side by side" if workers > 1 else ""
         size = " or ".join([*map(str, sizes[:-1]), _count(sizes[-1], "trial")])
-        print_line(f"  {_count(len(packs), 'pack')} of {size}{side_by_side}{estimate}", console)
+        compiled = "" if plan.mapping["compile"] == "none" else f", compile={plan.mapping['compile']}"
+        print_line(f"  {_count(len(packs), 'pack')} of {size}{side_by_side}{compiled}{estimate}", console)
     for reason in sorted(set(_reasons_alone(plan))):
         print_line(f"  {reason}", console)
 

@@ -1,4 +1,4 @@
-"""One step of a trial, thrown away: what its task or its optimizer refuses is told before any training."""
+"""What a trial's parts refuse, told before any training: by building them, and by one step that is thrown away."""
 
 import torch
 
@@ -6,9 +6,23 @@ from bench.config.schema import TrialConfig
 from bench.errors import ConfigError
 from bench.training.clock import StepClock
 from bench.training.compiling import check_compile, eagerly
-from bench.training.components import Task
+from bench.training.components import Task, build_schedule
 from bench.training.memory import is_out_of_memory
+from bench.training.routing import check_optimizer
 from bench.training.train import make_learner
+
+
+def check_once(config: TrialConfig, checked: set[str]) -> None:
+    """Build the optimizer and the schedule of a trial, unless an equal pair is among those `checked`; it joins them.
+
+    Raises:
+        ConfigError: an option that is refused.
+    """
+    key = repr((config.mapping["optimizer"], config.mapping["schedule"]))
+    if key not in checked:
+        check_optimizer(config.optimizer)
+        build_schedule(config.schedule, config.task.steps)
+        checked.add(key)
 
 
 def rehearse(task: Task, config: TrialConfig) -> None:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from bench.errors import ConfigError
+from bench.jobs import compiling
+from bench.jobs.job import run_job
 from bench.jobs.plan import Plan
 from bench.training.clock import StepClock
 from bench.training.ensemble import Ensemble
@@ -91,7 +93,8 @@ def test_the_gradient_of_one_step_can_be_multiplied_in_a_traced_step(plan: MakeP
         ),
         (["optimizer=soap", "compile=step"], "the step cannot be traced"),
         (["optimizer=adamw", "compile=step", "+task.accumulate=2"], "with task.accumulate above 1"),
-        (["optimizer=adamw", "compile=everything"], "compile=everything: expected one of none, rules, step"),
+        (["optimizer=adamw", "compile=everything"], "compile=everything: expected one of auto, none, rules, step"),
+        (["+sweep.axes.compile=[none,auto]"], "sweep.axes.compile=auto: is for a whole sweep: compile=auto"),
     ],
 )
 def test_what_cannot_be_compiled_is_one_line_before_any_training(
@@ -100,6 +103,48 @@ def test_what_cannot_be_compiled_is_one_line_before_any_training(
     with pytest.raises(ConfigError, match=words) as caught:
         plan(*small("mlp"), *overrides)
     assert "\n" not in str(caught.value)
+
+
+def ids(plan: Plan) -> list[str]:
+    return [trial.run_id for trial in plan.trials]
+
+
+AUTO = ["optimizer=adamw", *PACK]
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_auto_compiles_the_steps_of_as_much_work_as_pays(
+    plan: MakePlan, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none, step, auto = ([*small("mlp"), *AUTO, f"compile={choice}"] for choice in ("none", "step", "auto"))
+    assert ids(plan(*auto)) == ids(plan(*none))
+    work = (
+        3 * 100 * 3 * 2 * 16 * (64 * 16 + 16 * 16 + 16 * 10)
+    )  # trials, steps, products, sum and product, batch, weights
+    work -= 3 * 100 * 2 * 16 * 64 * 16  # no gradient of the images is taken
+    monkeypatch.setattr(compiling, "WORTH_FLOPS", work + 1)
+    assert ids(plan(*auto)) == ids(plan(*none))
+    monkeypatch.setattr(compiling, "WORTH_FLOPS", work)
+    assert ids(plan(*auto)) == ids(plan(*step))
+
+
+def test_auto_does_without_where_nothing_can_be_compiled(
+    plan: MakePlan, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "WORTH_FLOPS", 1)
+    for optimizer in ("sgd", "soap"):
+        assert ids(plan(*small("mlp"), f"optimizer={optimizer}", "compile=auto")) == ids(
+            plan(*small("mlp"), f"optimizer={optimizer}")
+        )
+
+
+def test_auto_goes_on_with_what_is_stored(
+    plan: MakePlan, mapping: Callable[..., dict[str, Any]], small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = [*small("mlp"), "task.steps=2", "task.eval_every=2", *AUTO]
+    run_job(mapping(*overrides))
+    monkeypatch.setattr(compiling, "WORTH_FLOPS", 1)
+    assert plan(*overrides, "compile=auto").missing == []
 
 
 def test_a_machine_without_a_compiler_is_told_in_one_line(
