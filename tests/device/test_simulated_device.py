@@ -3,11 +3,17 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
+
+from bench.config.folders import find_conf_dir
+from tests.configured import OURS
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -15,11 +21,9 @@ FEW = ["task.steps=2", "task.eval_every=1"]
 PACK = ["+sweep.axes.seed=[0,1,2]"]
 LARGE_PACK = ["+sweep.axes.seed=[0,1,2,3,4,5]"]
 ASKED = ["diagnostics=true", "clip_norm=1.0"]
-TASKS = {
-    "mlp": ["task=mlp", "task.width=16"],
-    "gpt_nano": ["task=gpt_nano", "task.width=16", "task.context=8", "task.batch_size=2"],
-    "quadratic": ["task=quadratic"],
-    "rosenbrock": ["task=rosenbrock"],
+SMALLER = {
+    "mlp": ["task.width=16"],
+    "gpt_nano": ["task.width=16", "task.context=8", "task.batch_size=2"],
 }
 CASES = {  # with the most kernels that a step may launch
     "mlp adam alone": (["mlp", "adam"], 50),
@@ -33,27 +37,47 @@ CASES = {  # with the most kernels that a step may launch
     "quadratic madam packed, everything asked for": (["quadratic", "madam", *PACK, *ASKED], 95),
     "rosenbrock adamw packed in float64": (["rosenbrock", "adamw", *PACK, "precision=float64"], 50),
 }
+CORE = OmegaConf.load(find_conf_dir() / "suite" / "core.yaml").hydra.sweeper.params.task.split(",")
+MODES = {"alone": [], "packed": PACK, "alone, everything": ASKED, "packed, everything": [*PACK, *ASKED]}
 
 
-@cache
-def observed() -> dict[str, dict[str, Any]]:
-    """What every case did, all of them in one process."""
-    cases = [[*TASKS[task], *FEW, f"optimizer={name}", *rest] for (task, name, *rest), _ in CASES.values()]
-    command = [sys.executable, "-m", "tests.device.simulate", json.dumps(cases)]
+def observe(cases: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """What these cases did, all of them in one process."""
+    asked = [
+        [f"task={task}", *SMALLER.get(task, []), f"optimizer={name}", *FEW, *rest]
+        for task, name, *rest in cases.values()
+    ]
+    command = [sys.executable, "-m", "tests.device.simulate", json.dumps(asked)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if "no simulated device" in done.stderr:
         pytest.skip(done.stderr.splitlines()[-1])
     assert done.returncode == 0, done.stderr
-    return dict(zip(CASES, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    return dict(zip(cases, json.loads(done.stdout.splitlines()[-1]), strict=True))
+
+
+@cache
+def observed() -> dict[str, dict[str, Any]]:
+    return observe({case: arguments for case, (arguments, _) in CASES.items()})
+
+
+def assert_on_one_device(found: dict[str, Any]) -> None:
+    """It steps, evaluates, is saved, restored and thinned out; an operation on tensors of two devices would raise."""
+    assert "error" not in found, found["error"]
+    assert "waits" not in found["step"], found["step"]["places"]
+    assert not found["step"].keys() & {"copies", "blocking copies"}, found["step"]["places"]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_trial_lives_on_one_device_and_no_step_waits_for_it(case: str) -> None:
-    """It steps, evaluates, is saved, restored and thinned out; an operation on tensors of two devices would raise."""
-    found = observed()[case]
-    assert "error" not in found, found["error"]
-    assert "waits" not in found["step"], found["step"]["places"]
-    assert not found["step"].keys() & {"copies", "blocking copies"}, found["step"]["places"]
+    assert_on_one_device(observed()[case])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_rule_and_every_core_task_lives_on_one_device(mode: str) -> None:
+    """Each rule in one of the modes, and each task in two with as many rules."""
+    paired = zip(OURS, cycle(MODES), cycle(CORE), strict=False)
+    for case, found in observe({name: [task, name, *MODES[at]] for name, at, task in paired if at == mode}).items():
+        assert_on_one_device({**found, "case": case})
 
 
 @pytest.mark.parametrize("case", CASES)
