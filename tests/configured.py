@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-import pytest
 from omegaconf import OmegaConf
 
 from bench.config.folders import find_conf_dir
 from bench.config.optimizer import OptimizerConfig, parse_optimizer
+from tests.marks import quick_for
 
 FOLDER = find_conf_dir() / "optimizer"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "custom")
@@ -28,4 +28,4 @@ LAYOUTS = ["adamw", "adamuon", "soap", "prodigy", "scion"]
 
 def one_of_each_kind_first(names: Iterable[str], *others: Any) -> list[Any]:
     """Parameters (name, *others) of a test over optimizers, slow but for one optimizer of each layout."""
-    return [pytest.param(name, *others, marks=() if name in LAYOUTS else pytest.mark.slow) for name in names]
+    return quick_for(LAYOUTS, names, *others)

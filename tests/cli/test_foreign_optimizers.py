@@ -12,6 +12,7 @@ from bench.cli.compose import compose, resolve
 from bench.config.folders import find_conf_dir
 from bench.jobs.job import run_job
 from tests.configured import NAMES, configured
+from tests.marks import quick_for
 
 FOREIGN = [name for name in NAMES if not configured(name).class_path.startswith("optimizers.")]
 EXTRA = [name for name in FOREIGN if not configured(name).class_path.startswith("torch.")]
@@ -24,9 +25,7 @@ def without_compilation() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if "heavyball" in name else ()) for name in FOREIGN]
-)
+@pytest.mark.parametrize("name", quick_for(["nadam", "pytorch_optimizer_soap"], FOREIGN))
 def test_foreign_optimizer_halves_the_loss_of_mlp_in_100_steps(name: str, tmp_path: Path) -> None:
     library = configured(name).class_path.partition(".")[0]
     if find_spec(library) is None:

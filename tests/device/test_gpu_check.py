@@ -11,6 +11,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 SMALL = ["--tasks", "rosenbrock", "--sizes", "1", "2", "--rounds", "1", "--steps", "2", "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_the_gpu_check_writes_its_table_and_finds_resume_and_replay_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

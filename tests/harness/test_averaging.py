@@ -57,7 +57,7 @@ def test_latest_snapshots_are_meant_over_their_window() -> None:
 
 
 @pytest.mark.parametrize("average", [EMA, LAWA], ids=["ema", "lawa"])
-@pytest.mark.parametrize("positions", [[0], [0, 1]], ids=["alone", "packed"])
+@pytest.mark.parametrize("positions", [pytest.param([0], marks=pytest.mark.slow), [0, 1]], ids=["alone", "packed"])
 def test_a_training_does_not_notice_its_averages(
     plan: MakePlan, small: Small, average: list[str], positions: list[int]
 ) -> None:

@@ -29,6 +29,7 @@ from bench.training.train import train
 from bench.verify.replay import Replay, replay
 from tests.harness import deceitful
 from tests.harness.models import ModelTask, Partial, convolution
+from tests.marks import quick_for
 
 Mapping = Callable[..., dict[str, Any]]
 MakePlan = Callable[..., Plan]
@@ -52,7 +53,7 @@ def largest_gap(configs: list[OptimizerConfig], num_steps: int = 100) -> float:
     return max(((packed - alone).abs().max() / alone.abs().max()).item() for packed, alone in pairs)
 
 
-@pytest.mark.parametrize("name", TORCH)
+@pytest.mark.parametrize("name", quick_for(["AdamW", "NAdam", "Adagrad"], TORCH))
 def test_a_hundred_steps_of_torchs_own_are_the_trials_alone(name: str) -> None:
     configs = [configured(f"torch.optim.{name}", lr=lr, **OPTIONS.get(name, {})) for lr in LRS]
     assert largest_gap(configs) < 1e-12

@@ -20,6 +20,7 @@ from bench.jobs.plan import Plan, make_plan
 from bench.report.__main__ import main as report_main
 from tasks.cifar_archive import ADMITTED, parse_batch
 from tasks.corpora import load_corpus
+from tests.marks import quick_for
 
 Mapping = Callable[..., dict[str, Any]]
 MakePlan = Callable[..., Plan]
@@ -132,7 +133,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     return run
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: shorten(attack, 60))
+@pytest.mark.parametrize("attack", quick_for(list(ATTACKS)[::4], ATTACKS), ids=lambda attack: shorten(attack, 60))
 def test_an_attack_on_the_command_line_is_one_line(attack: str, command: Command) -> None:
     assert ATTACKS[attack] in command(attack.split())
 

@@ -95,6 +95,7 @@ def test_a_short_sweep_starts_no_workers(
     assert (packing.workers, [len(pack.trials) for pack in packing.packs]) == (1, [14])
 
 
+@pytest.mark.slow
 def test_packs_whose_evaluations_cost_more_than_they_save_are_not_made(
     plan: MakePlan, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -181,7 +181,7 @@ def test_a_failing_wandb_does_not_fail_the_training(
     assert "WandbRun failed and is left out: ZeroDivisionError" in caplog.text
 
 
-@pytest.mark.parametrize("server", ["refuses", "is silent"])
+@pytest.mark.parametrize("server", ["refuses", pytest.param("is silent", marks=pytest.mark.slow)])
 def test_a_server_that_does_not_answer_costs_one_timeout_and_no_data(
     mapping: Mapping, small: Small, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, server: str
 ) -> None:

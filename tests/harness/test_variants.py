@@ -9,6 +9,7 @@ from bench.config.folders import find_conf_dir
 from bench.config.variants import draw_variant
 from bench.errors import ConfigError
 from bench.jobs.plan import Plan
+from tests.marks import quick_for
 
 MakePlan = Callable[..., Plan]
 TASKS = sorted(file.stem for file in (find_conf_dir() / "task").glob("*.yaml"))
@@ -44,7 +45,7 @@ def test_a_variant_is_another_trial_with_the_drawn_options_stored(plan: MakePlan
     assert variant.config.mapping["task"]["width"] == variant.config.task.options["width"]
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS if task not in ("cifar", "tabular")])
+@pytest.mark.parametrize("task", quick_for(["mlp", "graph"], sorted({*TASKS} - {"cifar", "tabular"})))
 def test_variants_of_every_task_can_be_built(plan: MakePlan, task: str) -> None:
     options = [plan(f"task={task}", f"task.variant={number}").trials[0].config.task.options for number in (1, 2, 3)]
     assert len({repr(sorted(values.items())) for values in options}) > 1

@@ -12,12 +12,13 @@ from bench.jobs.plan import Plan, make_plan
 from bench.jobs.proofs import Proofs
 from tests.harness.conftest import SMALL
 from tests.harness.test_ensemble import train_together
+from tests.marks import quick_for
 
 MakePlan = Callable[..., Plan]
 Mapping = Callable[..., dict[str, Any]]
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon", "sgd", "schedule_free_adamw"])
+@pytest.mark.parametrize("name", quick_for(["muon", "sgd"], ["adamw", "muon", "sgd", "schedule_free_adamw"]))
 @pytest.mark.parametrize("wrapper", ["sam", "lookahead"])
 def test_in_the_harness_a_wrapper_that_does_nothing_is_its_base_whatever_that_is(
     mapping: Mapping, name: str, wrapper: str

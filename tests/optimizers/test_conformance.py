@@ -156,6 +156,7 @@ def test_gradient_scale_names_the_eps():
     assert "sink below eps=1e-05" in finding.detail
 
 
+@pytest.mark.slow
 def test_what_an_optimizer_refuses_is_not_applicable_with_its_reason():
     findings = findings_of(lambda params: torch.optim.LBFGS(params, lr=0.1), needs_closure=True)
     assert findings["group lr"].status == NOT_APPLICABLE

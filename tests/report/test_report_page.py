@@ -29,6 +29,7 @@ def test_a_grid_that_grew_at_some_eps_is_a_map_and_a_random_search_is_none() -> 
     assert lr_eps_grid(cells([(1e-3, 1e-8), (2e-3, 3e-7), (5e-3, 1e-5)])) is None
 
 
+@pytest.mark.slow
 def test_zero_on_a_log_axis_is_labelled_zero(tmp_path: Path) -> None:
     for seed in range(2):
         for decay in (0.0, 0.01, 0.1, 1.0):
@@ -47,6 +48,7 @@ def test_no_eps_picture_is_drawn_from_a_random_search(tmp_path: Path) -> None:
     assert found.flat_widths.empty
 
 
+@pytest.mark.slow
 def test_fresh_seeds_that_were_tuned_on_are_left_out(tmp_path: Path) -> None:
     synthetic.write_zoo(tmp_path, optimizers=("adamw", "madam"), trials=4, fresh=3)
     best = findings(tmp_path).final.query("task == 'mlp' and optimizer == 'adamw'").iloc[0]["hyperparameters"]
@@ -92,6 +94,7 @@ def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
     assert {path.name for path in report.iterdir()} == {"index.html", "report.md", "plots", "tables"}
 
 
+@pytest.mark.slow
 def test_only_diverged_runs_make_a_clear_page(tmp_path: Path) -> None:
     for optimizer in ("adamw", "madam"):
         for seed in range(3):
@@ -114,6 +117,7 @@ def test_runs_that_nobody_can_compare_are_still_listed(tmp_path: Path, status: s
     assert f"1 {status}" in page
 
 
+@pytest.mark.slow
 def test_two_schema_versions_and_a_half_written_run_are_named(tmp_path: Path) -> None:
     synthetic.write_run(tmp_path / "in")
     synthetic.write_run(tmp_path / "in", seed=1, record={"schema_version": 99})

@@ -205,6 +205,7 @@ def test_poissons_solution_has_no_residual_and_no_error(poisson: PoissonTask) ->
     }
 
 
+@pytest.mark.slow
 def test_an_optimizer_solves_poissons_equation_to_one_percent(poisson: PoissonTask) -> None:
     model = build(poisson).double()
     minimise(poisson, model, 600)

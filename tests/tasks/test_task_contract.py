@@ -104,6 +104,7 @@ def test_labels_cover_all_parameters_with_the_four_labels(task: Task) -> None:
         assert (label == "vector") == (parameters[name].ndim < 2), name
 
 
+@pytest.mark.slow
 def test_target_is_not_met_at_initialisation(task: Task, task_config: dict[str, Any]) -> None:
     for seed in range(3):
         for full in (False, True):
