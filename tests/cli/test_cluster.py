@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from bench.errors import ConfigError
+from bench.judge.__main__ import main as judge
 from tests.results import losses
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.slow
-MLP = ["task=mlp", "task.batch_size=16", "task.width=16", "task.eval_every=500", "tracker=none", "device=cpu"]
+MLP = ["task=mlp", "task.batch_size=16", "task.width=16", "task.eval_every=500", "device=cpu"]
 SEEDS = ["sweep=seeds", "sweep.axes.seed=[range,0,6]", "pack_size=3"]
 
 
@@ -42,7 +43,7 @@ def wait_for(find: Callable[[], list[Path]], count: int) -> list[Path]:
 
 
 def test_a_killed_worker_costs_its_pack_which_another_trains(address: str, tmp_path: Path) -> None:
-    args = [*MLP, "task.steps=4000", *SEEDS]
+    args = [*MLP, "task.steps=4000", *SEEDS, "tracker=none"]
     process = start(tmp_path, *args, "results_dir=there", f"workers={address}")
     claims = wait_for(lambda: list(tmp_path.glob("there/.claims/*.json")), 2)
     os.kill(int(claims[0].name.rsplit("-", 2)[1]), signal.SIGKILL)
@@ -55,7 +56,7 @@ def test_a_killed_worker_costs_its_pack_which_another_trains(address: str, tmp_p
 
 
 def test_a_stop_reaches_the_cluster_and_leaves_checkpoints(address: str, tmp_path: Path) -> None:
-    args = [*MLP, "task.steps=100000", *SEEDS, "results_dir=out", f"workers={address}"]
+    args = [*MLP, "task.steps=100000", *SEEDS, "tracker=none", "results_dir=out", f"workers={address}"]
     process = start(tmp_path, *args)
     wait_for(lambda: list(tmp_path.glob("out/.claims/*.json")), 2)
     time.sleep(1)
@@ -64,6 +65,17 @@ def test_a_stop_reaches_the_cluster_and_leaves_checkpoints(address: str, tmp_pat
     assert process.returncode == 143, told
     assert "stopped: 0 of 6 trials are finished" in told
     assert len(list(tmp_path.glob("out/.checkpoints/*.ckpt"))) == 2
+
+
+def test_the_judge_has_its_searches_trained_there(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ["optimizer=lion", *MLP, "task.steps=10", "pack_size=3", "report=false", "minutes=1e-6"]  # the first look
+    assert judge([*args, f"results_dir={tmp_path / 'here'}"]) == 0
+    monkeypatch.setattr("bench.jobs.runner.train", None)  # of this process, not of the cluster's
+    assert judge([*args, f"results_dir={tmp_path / 'there'}", f"workers={address}"]) == 0
+    here, there = ((tmp_path / folder / "verdict.json").read_bytes() for folder in ("here", "there"))
+    assert here == there
 
 
 def test_an_address_where_nobody_answers_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
