@@ -21,6 +21,8 @@ from optimizers.rule import Betas, Rule, Scalar, apply_rule
 
 Options = tuple[tuple[str, Any], ...]
 TENSORS_PER_CALL = 8  # a call costs some 0.2 ms, and a kernel of n tensors n times the time to compile
+# A loop over several tensors would read memory at too many places at once.
+A_LOOP_EACH: dict[str, Any] = {"cpp.max_horizontal_fusion_size": 1}
 
 
 class CompiledRules:
@@ -120,7 +122,8 @@ def _compile_calls(parts: Parts, num_rows: int, sizes: tuple[int, ...]) -> Calla
         own = [*rows[first : first + num_rows], *numbers]
         graph.graph_copy(parts.tensors.graph, dict(zip(inputs, own, strict=True)))
     graph.output(())
-    return torch.compile(fx.GraphModule(parts.tensors, graph).forward, fullgraph=True, dynamic=False)
+    function = fx.GraphModule(parts.tensors, graph).forward
+    return torch.compile(function, fullgraph=True, dynamic=False, options=A_LOOP_EACH)
 
 
 def _tell_apart(rule: Rule, group: Mapping[str, Any]) -> tuple[Options, dict[str, Scalar | Betas]]:
