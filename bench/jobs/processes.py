@@ -2,13 +2,16 @@
 
 import logging
 import multiprocessing
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
 from typing import Any
@@ -28,6 +31,7 @@ from bench.training.record import Record, Row
 
 log = logging.getLogger(__name__)
 MAX_DEATHS = 2  # of workers over the same pack
+CAN_FORK = "forkserver" in multiprocessing.get_all_start_methods()
 
 
 @dataclass
@@ -48,9 +52,9 @@ class Worker:
     """
 
     def __init__(self, session: SessionConfig, number: int, on_cuda: bool) -> None:
-        can_fork = not on_cuda and "forkserver" in multiprocessing.get_all_start_methods()
-        context: Any = multiprocessing.get_context("forkserver" if can_fork else "spawn")
-        context.set_forkserver_preload([__name__])
+        if not on_cuda:
+            prepare_workers()
+        context: Any = multiprocessing.get_context("forkserver" if CAN_FORK and not on_cuda else "spawn")
         self.connection: Connection
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, session, gpu_of(number) if on_cuda else None))
@@ -83,6 +87,14 @@ class Worker:
         self.process.join()
 
 
+def prepare_workers() -> None:
+    """Begin to import, in the background, what workers on CPUs are forked from."""
+    if CAN_FORK:
+        forkserver.set_forkserver_preload([__name__])
+        with _no_main_module(), _no_interrupts():
+            forkserver.ensure_running()
+
+
 @contextmanager
 def _no_main_module() -> Iterator[None]:
     """A new process would run the caller's script again, which need not be written for that."""
@@ -92,6 +104,19 @@ def _no_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """A new process would inherit that Ctrl-C ends it with a traceback while it still imports."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_in_processes(

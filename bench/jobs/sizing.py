@@ -10,6 +10,7 @@ from bench.config.session import SessionConfig
 from bench.jobs.calibration import Calibration
 from bench.jobs.cluster import count_workers
 from bench.jobs.packing import Pack, cut_into_packs, group_by_structure, structure, with_companion
+from bench.jobs.processes import prepare_workers
 from bench.jobs.proofs import Proofs
 from bench.jobs.threads import most_threads, threads_for, use_threads
 from bench.runs.folders import ResultsFolder
@@ -17,6 +18,7 @@ from bench.runs.trial import Trial
 from bench.training.checkpoint import find_checkpointed
 from bench.training.components import Task, TaskShelf
 
+SPEEDUP_OF_PACKS = 4.0  # at most, about
 WORKER_START_SECONDS = 3.0  # the imports of the server that workers are forked from, and loading the data
 
 
@@ -50,7 +52,8 @@ class _Sizing:
         self.alike = {structure(group[0].config): group for group in group_by_structure(trials)}
         folder = ResultsFolder(session.results_dir).calibration
         self.calibration, self.proofs = Calibration(folder), Proofs(folder)
-        self.most_threads = most_threads(torch.get_num_threads(), len(trials), session.workers)
+        self.num_threads = torch.get_num_threads()
+        self.most_threads = most_threads(self.num_threads, len(trials), session.workers)
 
     def choose(self) -> Packing:
         """Packs that were begun as they are, all others by structure: together what is worth it."""
@@ -70,16 +73,23 @@ class _Sizing:
         """The trials of one structure as a pack that is to be cut, into which size, and the seconds that they take."""
         task, threads = self._task(group[0]), self._threads(group[0])
         alike = self.alike[structure(group[0].config)]
-        if len(alike) == 1 and self.most_threads == torch.get_num_threads():
+        if len(alike) == 1 and self.most_threads == self.num_threads:
             return Pack(tuple(group), num_threads=threads), 1, 0.0
         with use_threads(threads):
             alone = self.calibration.step_cost(task, group[0])
+            self._foresee_workers(len(group) * group[0].config.task.steps * alone.seconds)
             reason = self.proofs.reason_alone(task, alike) if len(alike) > 1 else None
             size, step_seconds = 1, alone.seconds
             if len(alike) > 1 and reason is None:
                 size, step_seconds = self._pack_size(task, alike, alone.seconds)
         seconds = len(group) * group[0].config.task.steps * step_seconds
         return Pack(tuple(group), reason, alone.seconds, threads), size, seconds
+
+    def _foresee_workers(self, seconds_one_by_one: float) -> None:
+        """Let workers begin to start while the rest is measured, where there will be some."""
+        is_long = seconds_one_by_one > SPEEDUP_OF_PACKS * WORKER_START_SECONDS
+        if is_long and self.most_threads < self.num_threads and self.session.workers is None:
+            prepare_workers()
 
     def _pack_size(self, task: Task, alike: Sequence[Trial], alone_seconds: float) -> tuple[int, float]:
         """The pack size that was asked for, or the best, and the seconds of a step of each of its trials."""
@@ -111,7 +121,7 @@ class _Sizing:
 
     def _threads(self, trial: Trial) -> int | None:
         """How many threads a trial gets on a CPU, alone and in packs: the same for each of its structure."""
-        if torch.device(trial.config.device).type != "cpu" or torch.get_num_threads() == 1:
+        if torch.device(trial.config.device).type != "cpu" or self.num_threads == 1:
             return None
         return threads_for(self.calibration.gradient_flops(self._task(trial), trial), self.most_threads)
 
@@ -135,5 +145,5 @@ class _Sizing:
             return 1
         if torch.device(packs[0].trials[0].config.device).type == "cuda":
             return torch.cuda.device_count()
-        workers = torch.get_num_threads() // max(pack.num_threads or 1 for pack in packs)
+        workers = self.num_threads // max(pack.num_threads or 1 for pack in packs)
         return workers if seconds / max(1, workers) + WORKER_START_SECONDS < seconds else 1

@@ -27,6 +27,14 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def prepared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """When workers were prepared for, in place of a server that would import all that they need."""
+    calls: list[str] = []
+    monkeypatch.setattr("bench.jobs.sizing.prepare_workers", lambda: calls.append("prepared"))
+    return calls
+
+
 def test_a_trial_gets_a_thread_for_each_64_million_operations() -> None:
     assert [threads_for(flops, 8) for flops in (1.0, 64e6, 127e6, 128e6, 1e12)] == [1, 1, 1, 2, 8]
 
@@ -93,6 +101,24 @@ def test_a_short_sweep_starts_no_workers(
     monkeypatch.setattr(Calibration, "pack_size", lambda *_: (14, 1e-4))
     packing = plan(*small("mlp"), *SEEDS, "workers=auto").packing
     assert (packing.workers, [len(pack.trials) for pack in packing.packs]) == (1, [14])
+
+
+@pytest.mark.parametrize(("step_seconds", "workers", "calls"), [(1e-3, "auto", 0), (1.0, "auto", 1), (1.0, "1", 0)])
+def test_workers_begin_to_start_while_a_long_sweep_is_measured(
+    step_seconds: float,
+    workers: str,
+    calls: int,
+    plan: MakePlan,
+    small: Small,
+    two_threads: None,
+    prepared: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Calibration, "step_cost", lambda *_: StepCost(step_seconds, 0.0, 40))
+    monkeypatch.setattr(Calibration, "pack_size", lambda *_: (14, len(prepared) + 1.0))
+    packing = plan(*small("mlp"), *SEEDS, f"workers={workers}").packing
+    assert len(prepared) == calls
+    assert packing.seconds * packing.workers == 100 * (calls + 1.0)  # by then the packs were not measured yet
 
 
 @pytest.mark.slow
