@@ -11,7 +11,7 @@ from bench.runs.trial import Trial
 from bench.training.components import TaskShelf
 from bench.training.rehearsal import rehearse
 
-WORTH_FLOPS = 1e13  # of the gradients of all trials: some three minutes of two threads; see scripts/compile_pays.py
+WORTH_FLOPS = 1e13  # for each structure, which is compiled by itself: some three minutes; see scripts/compile_pays.py
 
 
 def pays_to_compile(trials: Sequence[Trial], tasks: TaskShelf, results_dir: Path) -> bool:
@@ -24,7 +24,7 @@ def pays_to_compile(trials: Sequence[Trial], tasks: TaskShelf, results_dir: Path
     work = [
         calibration.gradient_flops(task, group[0]) * group[0].config.task.steps * len(group) for task, group in groups
     ]
-    if sum(work) < WORTH_FLOPS:
+    if sum(work) < WORTH_FLOPS * len(groups):
         return False
     try:
         for task, group in groups:

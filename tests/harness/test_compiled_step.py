@@ -126,6 +126,8 @@ def test_auto_compiles_the_steps_of_as_much_work_as_pays(
     assert ids(plan(*auto)) == ids(plan(*none))
     monkeypatch.setattr(compiling, "WORTH_FLOPS", work)
     assert ids(plan(*auto)) == ids(plan(*step))
+    narrow = "+sweep.axes.task.width=[8,16]"  # each width is compiled by itself, and the small one is less work
+    assert ids(plan(*auto, narrow)) == ids(plan(*none, narrow))
 
 
 def test_auto_does_without_where_nothing_can_be_compiled(
