@@ -11,7 +11,7 @@ import pytest
 from bench.report import write_report
 from bench.report.__main__ import main
 from bench.report.figures.epsilon import draw_epsilon, lr_eps_grid
-from bench.report.figures.style import make_palette
+from bench.report.figures.style import legend_below, make_palette, panels, style_context
 from tests.processes import Command
 from tests.report import synthetic
 from tests.report.pages import findings, text_of
@@ -207,6 +207,22 @@ def test_module_runs_from_the_command_line_with_another_target_and_baseline(
     page = text_of(tmp_path / "out" / "index.html")
     assert "adamw needs" in page
     assert "val_accuracy ≥ 0.5" in page
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.filterwarnings("error")
+def test_a_long_legend_leaves_its_panels_their_height(narrow: bool) -> None:
+    names = [f"optimizer_number_{number}" for number in range(24)]
+
+    def panel_height(num_names: int) -> float:
+        palette = make_palette(names, narrow=narrow)
+        figure, (axis,) = panels(["task"], palette)
+        legend_below(figure, palette, names[:num_names])
+        figure.draw_without_rendering()
+        return float(axis.get_window_extent().height)
+
+    with style_context():
+        assert panel_height(24) == pytest.approx(panel_height(4), rel=0.1)
 
 
 def test_an_optimizer_keeps_its_colour_in_another_pool() -> None:

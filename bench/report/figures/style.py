@@ -1,6 +1,7 @@
 """One look for every picture: quiet axes, and an optimizer has one colour, marker and line everywhere."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -31,6 +32,7 @@ NARROW = 4.4
 MAX_PANELS = 18
 MAX_LINES = 24
 MAX_LABEL = 46
+LEGEND_ROW = 0.2  # inches
 
 
 @dataclass(frozen=True)
@@ -163,9 +165,11 @@ def legend_below(figure: Figure, palette: Palette, names: Sequence[str], *, extr
 
 
 def handles_below(figure: Figure, handles: Sequence[Artist]) -> None:
-    """A legend under the figure, in as many columns as fit."""
+    """A legend under the figure, in as many columns as fit; for more than two rows the figure grows."""
     longest = max((len(str(handle.get_label())) for handle in handles), default=1)
     columns = max(1, min(len(handles), int(figure.get_figwidth() * 11 / (longest + 6))))
+    more_rows = max(0, math.ceil(len(handles) / columns) - 2)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * more_rows)
     figure.legend(
         handles=list(handles), loc="outside lower center", ncols=columns, columnspacing=1.8, handletextpad=0.6
     )
