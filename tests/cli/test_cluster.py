@@ -43,7 +43,7 @@ def wait_for(find: Callable[[], list[Path]], count: int) -> list[Path]:
 
 
 def test_a_killed_worker_costs_its_pack_which_another_trains(address: str, tmp_path: Path) -> None:
-    args = [*MLP, "task.steps=4000", *SEEDS, "tracker=none"]
+    args = [*MLP, "task.steps=1000", *SEEDS, "tracker=none"]
     process = start(tmp_path, *args, "results_dir=there", f"workers={address}")
     claims = wait_for(lambda: list(tmp_path.glob("there/.claims/*.json")), 2)
     os.kill(int(claims[0].name.rsplit("-", 2)[1]), signal.SIGKILL)

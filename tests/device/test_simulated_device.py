@@ -73,10 +73,10 @@ def test_a_trial_lives_on_one_device_and_no_step_waits_for_it(case: str) -> None
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_rule_and_every_core_task_lives_on_one_device(mode: str) -> None:
-    """Each rule on one task in one of the modes, and each task with one rule or two."""
-    paired = zip(OURS, cycle(MODES), cycle(CORE), strict=False)
-    for case, found in observe({name: [task, name, *MODES[at]] for name, at, task in paired if at == mode}).items():
+def test_every_core_task_lives_on_one_device(mode: str) -> None:
+    """Each task in one of the modes, with another rule for each."""
+    paired = zip(CORE, cycle(MODES), cycle(OURS[::2]), strict=False)
+    for case, found in observe({name: [task, name, *MODES[at]] for task, at, name in paired if at == mode}).items():
         assert_on_one_device({**found, "case": case})
 
 
