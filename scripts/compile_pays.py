@@ -8,7 +8,6 @@ work asks for, a pack has one, as packs have that train side by side.
 """
 
 import argparse
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -17,29 +16,20 @@ import torch
 from common import compose_plan, describe_machine, publish
 
 from bench.config.schema import TrialConfig
+from bench.jobs.calibration import time_steps
 from bench.jobs.threads import count_flops, threads_for, use_threads
-from bench.training.clock import StepClock
 from bench.training.components import Task
-from bench.training.learner import Learner
 from bench.training.train import make_learner
-
-
-def seconds_of(learner: Learner, num_steps: int) -> float:
-    """Wall seconds of this many steps."""
-    clock, started = StepClock(torch.device("cpu")), time.perf_counter()
-    for _ in range(num_steps):
-        learner.step(1.0, clock)
-    return time.perf_counter() - started
 
 
 def measure(task: Task, configs: Sequence[TrialConfig], repeats: int) -> tuple[float, float, float]:
     """Seconds of an eager step, of a compiled one, and of compiling."""
-    learners, first = [], []
+    device, learners, first = torch.device("cpu"), [], []
     for choice in ("none", "step"):
         own = [config.model_copy(update={"compile": choice}) for config in configs]
         learners.append(make_learner(task, own, is_pack=len(own) > 1))
-        first.append(seconds_of(learners[-1], 2))
-    rounds = [[seconds_of(learner, 1) for learner in learners] for _ in range(repeats)]
+        first.append(sum(time_steps(learners[-1], 2, device)))
+    rounds = [[sum(time_steps(learner, 1, device)) for learner in learners] for _ in range(repeats)]
     eager, compiled = (median(column) for column in zip(*rounds, strict=True))
     return eager, compiled, first[1]
 

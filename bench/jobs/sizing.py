@@ -75,15 +75,15 @@ class _Sizing:
         alike = self.alike[structure(group[0].config)]
         if len(alike) == 1 and self.most_threads == self.num_threads:
             return Pack(tuple(group), num_threads=threads), 1, 0.0
+        num_steps = len(group) * group[0].config.task.steps
         with use_threads(threads):
             alone = self.calibration.step_cost(task, group[0])
-            self._foresee_workers(len(group) * group[0].config.task.steps * alone.seconds)
+            self._foresee_workers(num_steps * alone.seconds)
             reason = self.proofs.reason_alone(task, alike) if len(alike) > 1 else None
             size, step_seconds = 1, alone.seconds
             if len(alike) > 1 and reason is None:
                 size, step_seconds = self._pack_size(task, alike, alone.seconds)
-        seconds = len(group) * group[0].config.task.steps * step_seconds
-        return Pack(tuple(group), reason, alone.seconds, threads), size, seconds
+        return Pack(tuple(group), reason, alone.seconds, threads), size, num_steps * step_seconds
 
     def _foresee_workers(self, seconds_one_by_one: float) -> None:
         """Let workers begin to start while the rest is measured, where there will be some."""
