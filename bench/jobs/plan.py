@@ -5,6 +5,7 @@ Everything that can be wrong with the input is found here, before anything is tr
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -124,7 +125,11 @@ def make_plan(mapping: Mapping[str, Any]) -> Plan:
     cells = list(_expand(plan))
     if not cells:
         raise ConfigError("sweep.exclude", sweep.exclude, "leaves no cell to train")
-    plan = (_choose_compile if trial_mapping["compile"] == "auto" else _make_stage)(plan, cells)
+    return _choose_compile(plan, cells) if trial_mapping["compile"] == "auto" else _rehearsed(_make_stage(plan, cells))
+
+
+def _rehearsed(plan: Plan) -> Plan:
+    """The plan, of which each structure that is to be trained has taken a step. Raises ConfigError."""
     for alike in group_by_structure(plan.missing):
         rehearse(plan.tasks.get(alike[0].config.task, alike[0].config.device), alike[0].config)
     return plan
@@ -229,8 +234,11 @@ def _choose_compile(plan: Plan, cells: Sequence[tuple[int, Cell]]) -> Plan:
         _make_stage(replace(plan, mapping={**plan.mapping, "compile": choice}), cells) for choice in ("none", "step")
     )
     if len(plain.finished) != len(compiled.finished):
-        return max(plain, compiled, key=lambda stage: len(stage.finished))
-    return compiled if pays_to_compile(compiled.trials, plan.tasks, plan.session.results_dir) else plain
+        return _rehearsed(max(plain, compiled, key=lambda stage: len(stage.finished)))
+    if pays_to_compile(compiled.trials, plan.tasks, plan.session.results_dir):
+        with suppress(ConfigError):  # also of what is not the compiler's fault, which `plain` tells in its turn
+            return _rehearsed(compiled)
+    return _rehearsed(plain)
 
 
 def _make_trials(plan: Plan, cells: Sequence[tuple[int, Cell]]) -> Iterator[Trial]:
