@@ -3,10 +3,9 @@
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,28 @@ import pytest
 
 from bench.errors import ConfigError
 from bench.judge.__main__ import main as judge
+from tests.processes import Command
 from tests.results import losses
 
+Start = Callable[..., Command]
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.slow
 MLP = ["task=mlp", "task.batch_size=16", "task.width=16", "task.eval_every=500", "device=cpu"]
 SEEDS = ["sweep=seeds", "sweep.axes.seed=[range,0,6]", "pack_size=3"]
 
 
-@pytest.fixture
-def address() -> Iterator[str]:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
     options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.ERROR}
     with distributed.LocalCluster(n_workers=2, **options) as cluster:
-        yield cluster.scheduler_address
+        yield cluster
 
 
-def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "bench", *overrides]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def address(cluster: Any) -> str:
+    cluster.wait_for_workers(2, timeout=60)  # one that was killed is started again
+    address: str = cluster.scheduler_address
+    return address
 
 
 def wait_for(find: Callable[[], list[Path]], count: int) -> list[Path]:
@@ -42,28 +45,28 @@ def wait_for(find: Callable[[], list[Path]], count: int) -> list[Path]:
     return found
 
 
-def test_a_killed_worker_costs_its_pack_which_another_trains(address: str, tmp_path: Path) -> None:
-    args = [*MLP, "task.steps=1000", *SEEDS, "tracker=none"]
-    process = start(tmp_path, *args, "results_dir=there", f"workers={address}")
+def test_a_killed_worker_costs_its_pack_which_another_trains(address: str, start: Start, tmp_path: Path) -> None:
+    train = partial(start, "bench", *MLP, "task.steps=500", *SEEDS, "tracker=none")
+    there = train("results_dir=there", f"workers={address}")
     claims = wait_for(lambda: list(tmp_path.glob("there/.claims/*.json")), 2)
     os.kill(int(claims[0].name.rsplit("-", 2)[1]), signal.SIGKILL)
-    shown, told = process.communicate(timeout=240)
-    assert process.returncode == 0, told
-    assert "2 packs of 3 trials, 2 side by side" in shown
-    subprocess.run([sys.executable, "-m", "bench", *args, "results_dir=here"], cwd=tmp_path, check=True)
+    done = there.finish()
+    assert done.returncode == 0, done.stderr
+    assert "2 packs of 3 trials, 2 side by side" in done.stdout
+    assert train("results_dir=here").finish().returncode == 0
     assert len(losses(tmp_path / "there")) == 6
     assert losses(tmp_path / "there") == losses(tmp_path / "here")
 
 
-def test_a_stop_reaches_the_cluster_and_leaves_checkpoints(address: str, tmp_path: Path) -> None:
+def test_a_stop_reaches_the_cluster_and_leaves_checkpoints(address: str, start: Start, tmp_path: Path) -> None:
     args = [*MLP, "task.steps=100000", *SEEDS, "tracker=none", "results_dir=out", f"workers={address}"]
-    process = start(tmp_path, *args)
+    process = start("bench", *args)
     wait_for(lambda: list(tmp_path.glob("out/.claims/*.json")), 2)
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 143, told
-    assert "stopped: 0 of 6 trials are finished" in told
+    done = process.finish()
+    assert done.returncode == 143, done.stderr
+    assert "stopped: 0 of 6 trials are finished" in done.stderr
     assert len(list(tmp_path.glob("out/.checkpoints/*.ckpt"))) == 2
 
 

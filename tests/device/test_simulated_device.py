@@ -3,8 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -55,48 +54,34 @@ def observe(cases: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
     return dict(zip(cases, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
-@cache
-def observed() -> dict[str, dict[str, Any]]:
-    return observe({case: arguments for case, (arguments, _) in CASES.items()})
-
-
-def assert_on_one_device(found: dict[str, Any]) -> None:
+def faults(found: dict[str, Any]) -> Iterator[str]:
     """It steps, evaluates, is saved, restored and thinned out; an operation on tensors of two devices would raise."""
-    assert "error" not in found, found["error"]
-    assert "waits" not in found["step"], found["step"]["places"]
-    assert not found["step"].keys() & {"copies", "blocking copies"}, found["step"]["places"]
+    if "error" in found:
+        yield found["error"]
+        return
+    step, evaluation, block = (found[kind] for kind in ("step", "evaluation", "block"))
+    if step.keys() & {"waits", "copies", "blocking copies"}:
+        yield f"a step waits or copies: {step['places']}"
+    if evaluation.get("waits") != 1:
+        yield f"an evaluation waits {evaluation.get('waits', 0)} times, whatever it measures: {evaluation['places']}"
+    if block.get("copies") != 1 or "blocking copies" in block:
+        yield f"a block of steps costs other than one copy that nobody waits for: {block['places']}"
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_trial_lives_on_one_device_and_no_step_waits_for_it(case: str) -> None:
-    assert_on_one_device(observed()[case])
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_every_core_task_lives_on_one_device(mode: str) -> None:
-    """Each task in one of the modes, with another rule for each."""
-    paired = zip(CORE, cycle(MODES), cycle(OURS[::2]), strict=False)
-    for case, found in observe({name: [task, name, *MODES[at]] for task, at, name in paired if at == mode}).items():
-        assert_on_one_device({**found, "case": case})
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_block_of_steps_costs_one_copy_that_nobody_waits_for(case: str) -> None:
-    assert observed()[case]["block"].get("copies") == 1
-    assert "blocking copies" not in observed()[case]["block"]
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_an_evaluation_waits_once_whatever_it_measures(case: str) -> None:
-    assert observed()[case]["evaluation"]["waits"] == 1, observed()[case]["evaluation"]["places"]
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_step_stays_within_its_budget_of_launches(case: str) -> None:
-    assert observed()[case]["step"]["launches"] <= CASES[case][1]
-
-
-def test_launches_do_not_depend_on_the_size_of_the_pack() -> None:
-    small, large = (observed()[f"mlp adam packed{size}"] for size in ("", " twice as large"))
-    assert small["step"] == large["step"]
+def test_trials_live_on_one_device_and_their_steps_neither_wait_nor_launch_too_much() -> None:
+    observed = observe({case: arguments for case, (arguments, _) in CASES.items()})
+    found = {case: [*faults(observed[case])] for case in CASES}
+    assert not {case: lines for case, lines in found.items() if lines}
+    launches = {case: observed[case]["step"]["launches"] for case in CASES}
+    assert not {case: number for case, number in launches.items() if number > CASES[case][1]}
+    small, large = (observed[f"mlp adam packed{size}"] for size in ("", " twice as large"))
+    assert small["step"] == large["step"], "launches depend on the size of the pack"
     assert small["evaluation"] == large["evaluation"]
+
+
+def test_every_core_task_lives_on_one_device() -> None:
+    """Each task with another rule, in one of the four modes."""
+    paired = zip(CORE, cycle(MODES), cycle(OURS[::2]), strict=False)
+    observed = observe({f"{task} {name} {mode}": [task, name, *MODES[mode]] for task, mode, name in paired})
+    found = {case: [*faults(one)] for case, one in observed.items()}
+    assert not {case: lines for case, lines in found.items() if lines}
