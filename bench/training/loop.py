@@ -127,6 +127,7 @@ class TrainingLoop:
     def _take_step(self) -> None:
         self.step += 1
         losses = self.learner.step(self.schedule(self.step), self.clock)
+        self.clock.end_step()
         self.losses.append(losses)
         if self.step == 1:
             self._end_first_step()
