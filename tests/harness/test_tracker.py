@@ -1,5 +1,6 @@
 """Trackers mirror every trial under its own id, live and offline too; their failures never reach the training."""
 
+import itertools
 import json
 import socket
 import sys
@@ -254,6 +255,20 @@ def test_csv_and_tensorboard_mirror_the_same_metrics_side_by_side(
         assert [event.step for event in told.Scalars("val/loss")] == rows["train/step"].tolist() == [0, 10, 20]
         assert [event.value for event in told.Scalars("val/loss")] == pytest.approx(rows["val/loss"].tolist())
         assert told.Scalars("summary/final_val_loss")
+
+
+@pytest.mark.parametrize(("eval_every", "told"), [(2, []), (10, [3, 6, 9, 13, 16, 19])])
+def test_losses_are_told_between_evaluations_only_where_none_comes_for_a_second(
+    mapping: Mapping, small: Small, monkeypatch: pytest.MonkeyPatch, eval_every: int, told: list[int]
+) -> None:
+    clock = SimpleNamespace(monotonic=itertools.count(step=0.4).__next__)  # a step takes 0.4 s
+    monkeypatch.setattr("bench.jobs.trackers.tracker.time", clock)
+    composed = mapping(*small("mlp"), "task.steps=20", f"task.eval_every={eval_every}", "tracker=csv")
+    run_job(composed)
+    (file,) = Path(composed["results_dir"], "csv").glob("*.csv")
+    table = pd.read_csv(file)
+    assert table["train/step"][table["val/loss"].notna()].tolist() == [*range(0, 21, eval_every)]
+    assert table["train/step"][table["val/loss"].isna()].tolist() == told
 
 
 def test_without_its_package_only_asking_for_a_tracker_is_a_mistake(

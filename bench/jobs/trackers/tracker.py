@@ -112,7 +112,7 @@ class Mirror:
     def on_row(self, record: Record, row: Row) -> None:
         key, step = id(record.trial), int(row["step"])
         if step > self._last_row.get(key, step):  # a trial whose pack did not fit into memory begins again
-            self._last_row[key] = step
+            self._last_row[key], self._last_told = step, time.monotonic()
             self._thread.submit(self._log, key, step, name_metrics(row, record.trial.task))
 
     def finish(self, trial: Trial, run: Run) -> None:
