@@ -24,7 +24,7 @@ def select(
 
     Args:
         loaded: From `load.load`.
-        optimizers, tasks: Names.
+        optimizers, tasks: Names, or several with commas between them.
         where: Conditions that must all hold, `KEY<=VALUE` with one of `SIGNS`; keys as in `optimizer.lr` or `seed`.
 
     Raises:
@@ -33,10 +33,11 @@ def select(
     runs = loaded.runs
     if runs.empty:
         return loaded
-    for column, names in (("optimizer", optimizers), ("task", tasks)):
-        if missing := sorted(set(names) - set(runs[column])):
-            known = ", ".join(sorted(runs[column].unique()))
-            raise ValueError(f"no {column} {missing[0]!r} in these runs (there are: {known})")
+    for column, asked in (("optimizer", optimizers), ("task", tasks)):
+        known = set(runs[column])
+        names = [name for text in asked for name in ([text] if text in known else text.split(","))]
+        if missing := sorted(set(names) - known):
+            raise ValueError(f"no {column} {missing[0]!r} in these runs (there are: {', '.join(sorted(known))})")
         runs = runs[runs[column].isin(names)] if names else runs
     for text in where:
         runs = runs[_holds(loaded.runs, text)[runs.index]]

@@ -22,8 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--target", action="append", default=[], metavar="[TASK:]METRIC<=VALUE",
         help="another target than the runs' own, e.g. --target 'mlp:val_accuracy>=0.95'; may be given several times",
     )  # fmt: skip
-    parser.add_argument("--optimizer", action="append", default=[], help="only this one; may be given several times")
-    parser.add_argument("--task", action="append", default=[], help="only this one; may be given several times")
+    for name in ("--optimizer", "--task"):
+        parser.add_argument(
+            name, action="append", default=[], metavar="NAME[,NAME]...",
+            help="only these; may be given several times",
+        )  # fmt: skip
     parser.add_argument(
         "--where", action="append", default=[], metavar="KEY<=VALUE",
         help="only runs for which this holds, e.g. --where 'optimizer.lr<=1e-2'; may be given several times",

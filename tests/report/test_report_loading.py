@@ -213,3 +213,14 @@ def test_runs_are_selected_by_name_and_by_hyperparameter(tmp_path: Path) -> None
     assert len(select(loaded).runs) == 4
     assert len(select(loaded, optimizers=["adamw"], where=["optimizer.lr<=1e-2", "optimizer.lr!=0.001"]).runs) == 1
     assert set(select(loaded, where=["optimizer.eps=1e-8"]).runs["optimizer"]) == {"adamw"}
+
+
+def test_several_names_come_with_commas_and_a_name_with_a_comma_is_one(tmp_path: Path) -> None:
+    for name in ("adamw", "lion", "muon", "adamw a=1,b=2"):
+        synthetic.write_run(tmp_path, optimizer=name)
+    loaded = load([tmp_path])
+    assert set(select(loaded, optimizers=["adamw,lion"]).runs["optimizer"]) == {"adamw", "lion"}
+    both = select(loaded, optimizers=["adamw a=1,b=2", "muon"], tasks=["mlp"]).runs
+    assert set(both["optimizer"]) == {"adamw a=1,b=2", "muon"}
+    with pytest.raises(ValueError, match=r"^no optimizer 'sdg' in these runs \(there are: adamw, adamw a=1,b=2, lion"):
+        select(loaded, optimizers=["adamw,sdg"])
