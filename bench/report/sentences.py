@@ -261,8 +261,9 @@ def _ratio_details(row: Any, counts: str) -> str:
 
 def _mean_crossings(row: Any) -> str:
     """Where the means over runs arrive, which is another question than each run's own step."""
-    steps = [f"at step {at:g}" if math.isfinite(at) else "never" for at in (row.mean_steps, row.baseline_mean_steps)]
-    return f"the mean over its runs arrives {steps[0]}, {row.baseline}'s {steps[1]}; "
+    own = f"arrives at step {row.mean_steps:g}" if math.isfinite(row.mean_steps) else "never arrives"
+    other = f"at step {row.baseline_mean_steps:g}" if math.isfinite(row.baseline_mean_steps) else "never"
+    return f"the mean over its runs {own}, {row.baseline}'s {other}; "
 
 
 def _span(low: float, high: float) -> str:

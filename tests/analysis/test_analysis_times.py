@@ -130,6 +130,9 @@ def test_the_mean_over_runs_crosses_at_another_step_than_its_runs() -> None:
     assert times["steps_before"].tolist() == [0.0, 20.0, 0.0, 0.0]
     ((_, text),) = speed_sentences(speedup.speedups(times, NO_ROUNDS, {"task": "base"}, found), one_target(2.0))
     assert "the mean over its runs arrives at step 10, base's at step 20" in text
+    never = {("task", "base"): 20.0, ("task", "new"): math.inf}
+    ((_, text),) = speed_sentences(speedup.speedups(times, NO_ROUNDS, {"task": "base"}, never), one_target(2.0))
+    assert "the mean over its runs never arrives, base's at step 20" in text
 
 
 def test_without_timed_rounds_seconds_are_not_known() -> None:
