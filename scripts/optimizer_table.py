@@ -139,7 +139,8 @@ def write(rows: Rows, environment: Environment, args: argparse.Namespace, load: 
         "",
         f"{environment.device_name}, {environment.num_threads} threads, load {load:.1f} at the start; fairstep "
         f"{environment.bench_version}, Python {environment.python}, torch {environment.torch}, "
-        f"{environment.time[:10]}. Times: median of {args.rounds} rounds. Share and state: on gpt_nano.",
+        f"{environment.time[:10]}. Times: median of {args.rounds} rounds, whose noise shows in adam, which does "
+        "AdamW's work; `python -m bench.times` tells steps apart with an interval. Share and state: on gpt_nano.",
         f"The bigram count model has a validation loss of {bigram}.",
         "",
         "| optimizer | mlp: loss | accuracy | ms/step | x AdamW | gpt_nano: loss | below bigram | ms/step | x AdamW "
