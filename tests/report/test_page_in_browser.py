@@ -33,7 +33,7 @@ return [box.left + xaxis._offset + xaxis.d2p(line.x[at]), box.top + yaxis._offse
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("page")
-    synthetic.write_zoo(root / "results", ("adamw", "muon", HOSTILE), ("mlp",), trials=24, fresh=3)
+    synthetic.write_zoo(root / "results", ("adamw", "muon", HOSTILE), ("matrix_factorization",), trials=24, fresh=3)
     return write_report([root / "results"], root / "report")
 
 
@@ -150,6 +150,12 @@ def test_every_link_leads_to_its_place(browser: Any) -> None:
         wait_until(
             lambda place=place: browser.execute_script("return arguments[0].getBoundingClientRect().top", place) < 900
         )
+
+
+def test_no_table_of_results_is_cut_off_on_a_desk(browser: Any) -> None:
+    cut = "return Array.from(document.querySelectorAll('main .scroll')).filter((one) => !one.closest('details'))" \
+          ".filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent.slice(0, 80))"  # fmt: skip
+    assert browser.execute_script(cut) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
