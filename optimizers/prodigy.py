@@ -93,15 +93,17 @@ def calculate_prodigy_update(
     d = distance.clone()
     correction1, correction2 = bias_correction(beta1, step, correct_bias), bias_correction(beta2, step, correct_bias)
     size = cast(correction2**0.5 / correction1, grad) * d
-    ema_(exp_avg, grad * d, beta1)
-    ema_(exp_avg_sq_scaled, (grad * d).square(), beta2)
+    work = grad * d  # where all that is as long as the parameters is worked out: new memory takes longer than the work
+    ema_(exp_avg, work, beta1)
+    ema_(exp_avg_sq_scaled, work.mul_(work), beta2)
 
     moving, rate = cast(1.0 * (lr > 0), grad), cast(lr, grad)
     share = d / cast(d0, grad)
-    numerator.mul_(cast(beta3, grad)).add_(share * size * (rate * grad * displacement).sum())
+    correlation = work.copy_(grad).mul_(rate).mul_(displacement).sum()
+    numerator.mul_(cast(beta3, grad)).add_(share * size * correlation)
     weight = share * (d * moving if safeguard_warmup else size * rate)
-    grad_sum.mul_(cast(beta3, grad)).add_(grad * weight)
-    total = (grad_sum.abs() * moving).sum()
+    grad_sum.mul_(cast(beta3, grad)).add_(work.copy_(grad).mul_(weight))
+    total = work.copy_(grad_sum).abs_().mul_(moving).sum()
     estimate = torch.where(total > 0, cast(d_coef, grad) * numerator / total, d)
     largest.copy_(torch.maximum(largest, estimate))
     bound = largest
@@ -109,9 +111,9 @@ def calculate_prodigy_update(
         bound = torch.where(d == cast(d0, grad), torch.maximum(d, estimate), d) * cast(growth_rate, grad)
     distance.copy_(torch.minimum(largest, bound))
 
-    update = exp_avg / exp_avg_sq_scaled.sqrt().add_(distance * cast(eps, grad))
-    update.add_(param * cast(weight_decay, grad)).mul_(size)
-    displacement.add_(rate * update)
+    update = exp_avg / work.copy_(exp_avg_sq_scaled).sqrt_().add_(distance * cast(eps, grad))
+    update.add_(work.copy_(param).mul_(cast(weight_decay, grad))).mul_(size)
+    displacement.add_(work.copy_(update).mul_(rate))
     return update
 
 
