@@ -1,4 +1,4 @@
-"""Source code by what it computes: the same digest for two files that differ in comments, layout or messages only."""
+"""Source code by what it computes: one digest for files that differ in comments, layout, messages, type hints only."""
 
 import ast
 import hashlib
@@ -41,13 +41,17 @@ def digest_file(file: Path) -> str:
     """SHA-256 of what a source file computes, or of the bytes of any other file."""
     content = file.read_bytes()
     if file.suffix == ".py":
-        content = repr(_plain(_without_messages(ast.parse(content)))).encode()
+        content = repr(_plain(_without_words(ast.parse(content)))).encode()
     return hashlib.sha256(content).hexdigest()
 
 
-def _without_messages(tree: ast.Module) -> ast.Module:
-    """The tree without docstrings, and without the texts that are raised, logged, or assigned to a `message`."""
+def _without_words(tree: ast.Module) -> ast.Module:
+    """The tree without docstrings, type hints of functions, and texts that are raised, logged, or made a `message`."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+        if isinstance(node, ast.arg):
+            node.annotation = None
         if isinstance(node, Documented) and ast.get_docstring(node, clean=False) is not None:
             del node.body[0]
         if _tells_people(node):

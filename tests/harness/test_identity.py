@@ -109,6 +109,7 @@ def rewrite(file: Path, old: str, new: str) -> None:
         ("loop.py", "the training loss became non-finite", "the loss was no number"),
         ("loop.py", "Train until every trial has ended", "Train the trials"),
         ("loop.py", "        self.step += 1\n", "        # one more\n\n        self.step  +=  1\n"),
+        ("loop.py", "def restore(self, state: State) -> None:", "def restore(self, state):"),
     ],
 )
 def test_a_reworded_text_changes_no_run_id(
