@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.analysis.scores import deviations
 from bench.analysis.sequential import LOOKS, UNRESOLVED, Look, candidate_level, decide, look_level, searches_needed
+from bench.errors import ConfigError
 from bench.jobs.plan import Plan
 from bench.judge.ledger import Ledger, key_of
 from bench.judge.question import Question, compose_arm, describe_unequal_ranges
@@ -83,11 +84,12 @@ class Judge:
         return f"{self.question.candidate.optimizer.replace('/', '_')}-{self.key[:8]}"
 
     def _plan(self, task: str, num_searches: int) -> tuple[Plan, Plan]:
-        candidate, baseline = self.question.candidate, self.question.baseline
-        return (
-            plan_searches(self.question, candidate, task, num_searches),
-            plan_searches(self.question, baseline, task, num_searches),
-        )
+        arms = self.question.candidate, self.question.baseline
+        candidate, baseline = (plan_searches(self.question, arm, task, num_searches) for arm in arms)
+        if [trial.run_id for trial in candidate.trials] == [trial.run_id for trial in baseline.trials]:
+            text = "is the baseline itself, trial by trial; --self compares it with itself, tuned anew"
+            raise ConfigError("optimizer", self.question.candidate.label, text)
+        return candidate, baseline
 
     def look(self) -> Iterator[Progress]:
         """Train up to one planned look after the other while there is time, always the one that takes least.

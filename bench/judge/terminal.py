@@ -26,6 +26,7 @@ def print_question(judge: Judge, console: Console) -> None:
         f"{len(search.fresh_seeds)} fresh seeds. Looks after {', '.join(map(str, LOOKS))} searches of each.",
         console,
     )
+    print_line(_describe_tuned(judge), console)
     if not question.is_self:
         print_line(
             f"Candidate {judge.number} against {question.baseline.label} in {question.results_dir}: it may be called "
@@ -33,6 +34,17 @@ def print_question(judge: Judge, console: Console) -> None:
             console,
         )
     print_line(_describe_time(judge), console)
+
+
+def _describe_tuned(judge: Judge) -> str:
+    """The keys that are searched on either side."""
+    arms = judge.question.candidate, judge.question.baseline
+    plans = judge.plans[judge.question.tasks[0]]
+    tuned = [
+        f"{arm.label} over {', '.join(plan.mapping['optimizer']['search_space'])}"
+        for arm, plan in zip(arms, plans, strict=True)
+    ]
+    return f"Searched: {'; '.join(tuned)}. Others are searched where search_space in the optimizer's yaml names them."
 
 
 def _describe_time(judge: Judge) -> str:

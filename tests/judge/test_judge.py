@@ -185,6 +185,30 @@ def test_what_the_time_buys_is_said_beforehand(
     assert ("minutes buy" in said) is bool(buys)
 
 
+def test_the_keys_that_are_searched_are_said_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Judge, "seconds_to_look", lambda *args: 1.0)
+    console = Console(file=StringIO(), width=500)
+    asked = ["optimizer=optimizers.signum.Signum", *TINY["quadratic"], f"results_dir={tmp_path}"]
+    print_question(Judge(parse_question(asked)), console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert (
+        "Searched: optimizers.signum.Signum over lr, momentum, weight_decay; "
+        "adamw over lr, weight_decay, betas.0, betas.1, eps. "
+        "Others are searched where search_space in the optimizer's yaml names them." in said
+    )
+
+
+@pytest.mark.parametrize("own", [[], ["optimizer.lr=0.01"], ["optimizer.eps=1e-6", "baseline.eps=1e-6"]])
+def test_the_baseline_is_no_candidate_against_itself(own: list[str], tmp_path: Path) -> None:
+    question = parse_question(["optimizer=adamw", *own, *TINY["quadratic"], f"results_dir={tmp_path}"])
+    with pytest.raises(ConfigError, match="is the baseline itself, trial by trial; --self compares"):
+        Judge(question)
+
+
+def test_the_baseline_with_another_setting_is_a_candidate(tmp_path: Path) -> None:
+    Judge(parse_question(["optimizer=adamw", "optimizer.lr=0.003", *TINY["quadratic"], f"results_dir={tmp_path}"]))
+
+
 def test_every_further_candidate_gets_a_smaller_share_of_the_error(tmp_path: Path) -> None:
     same = [*TINY["quadratic"], f"results_dir={tmp_path}"]
     judges = [Judge(parse_question([f"optimizer={name}", *same])) for name in ("lion", "sgd", "lion")]
