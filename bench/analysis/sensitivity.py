@@ -10,10 +10,9 @@ import pandas as pd
 from bench.analysis.flat_width import flat_width, width_interval
 from bench.analysis.frames import groups
 from bench.analysis.tuning import is_search
-from bench.runs.objective import edge_of, rank
+from bench.runs.objective import edge_of, edge_of_range, rank
 
 FLAT_SHARE = 0.05
-EDGE_SHARE = 0.05
 CURVE_COLUMNS = ["setting", "optimizer", "sweep", "is_search", "key", "value", "loss", "low", "high", "fixed_loss",
                  "num_seeds", "num_diverged"]  # fmt: skip
 
@@ -146,8 +145,8 @@ def flat_widths(curves: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 def edge_flags(cells: pd.DataFrame, spaces: dict[str, dict[str, tuple[float, float]]]) -> pd.DataFrame:
     """Best cells that sit at the end of a swept key: the true best may lie outside.
 
-    On a grid that is its first or last value, of two as of many; in a random search the outer `EDGE_SHARE` of the
-    search space. At zero there is nothing further down: no hyperparameter may be negative.
+    On a grid that is its first or last value, of two as of many; in a search what `edge_of_range` says of its
+    range. At zero there is nothing further down: no hyperparameter may be negative.
 
     Args:
         cells: From `sweep_cells`.
@@ -162,16 +161,9 @@ def edge_flags(cells: pd.DataFrame, spaces: dict[str, dict[str, tuple[float, flo
         for key in swept_keys(group):
             value = number_of(best["values"].get(key))
             tried = np.array([number_of(values.get(key)) for values in group["values"]])
-            low, high = np.nanmin(tried), np.nanmax(tried)
+            edge = edge_of(value, np.nanmin(tried), np.nanmax(tried))
             if best["is_search"] and key in spaces.get(str(optimizer), {}):
-                low, high = _inner_ends(*spaces[str(optimizer)][key])
-            if edge := edge_of(value, low, high):
+                edge = edge_of_range(value, *spaces[str(optimizer)][key])
+            if edge:
                 rows.append((setting, optimizer, sweep, key, value, edge))
     return pd.DataFrame(rows, columns=["setting", "optimizer", "sweep", "key", "value", "direction"])
-
-
-def _inner_ends(low: float, high: float) -> tuple[float, float]:
-    if low > 0 and high >= 10 * low:
-        reach = EDGE_SHARE * math.log10(high / low)
-        return low * 10**reach, high / 10**reach
-    return low + EDGE_SHARE * (high - low), high - EDGE_SHARE * (high - low)

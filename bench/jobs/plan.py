@@ -151,7 +151,10 @@ def open_edges(plan: Plan, runs: Sequence[Run]) -> Cell:
     if not math.isfinite(objective):
         return {}
     cell = best[0].cell
-    tried = {key: list(dict.fromkeys(run.cell[key] for run in runs if key in run.cell)) for key in cell}
+    tried = {
+        key: list(dict.fromkeys([*plan.sweep.axes.get(key, ()), *(run.cell[key] for run in runs if key in run.cell)]))
+        for key in cell
+    }
     return {key: value for key, value in beyond_edges(tried, cell) if _is_legal(plan, {**cell, key: value})}
 
 

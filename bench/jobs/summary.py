@@ -11,7 +11,7 @@ from bench.config.sweep import BEST, RAW_LOSS, STEPS
 from bench.jobs.packing import structure
 from bench.jobs.plan import Plan, open_edges
 from bench.jobs.tables import print_line, print_table, short_names
-from bench.runs.objective import rank_cells, split_replicates
+from bench.runs.objective import edge_of_range, rank_cells, split_replicates
 from bench.runs.schema import Run
 
 MAX_ROWS = 40
@@ -66,7 +66,9 @@ def _print_sweep(plan: Plan, runs: Sequence[Run], console: Console) -> None:
     cells = [(number, *cell) for number, search in searches.items() for cell in rank_cells(search, by)]
     trial = plan.trials[0].config
     what = "the best on fresh seeds" if plan.stage == "fresh" else f"sweep {plan.sweep.name}"
-    print_line(f"{trial.optimizer.name} on {trial.task.name}, {what}, by {_name(by)}, mean over seeds", console)
+    finalists = ", those on more seeds first" if len({len(seeds) for _, _, seeds in cells}) > 1 else ""
+    order = f"by {_name(by)}, mean over seeds{finalists}"
+    print_line(f"{trial.optimizer.name} on {trial.task.name}, {what}, {order}", console)
     rows = [
         {
             **({"search": number} if len(searches) > 1 else {}),
@@ -111,19 +113,30 @@ def _steps(value: float | None) -> float:
 
 
 def edge_warnings(plan: Plan, runs: Sequence[Run]) -> list[str]:
-    """A sentence for each grid axis on whose edge the best cell sits: the true best may lie beyond."""
+    """A sentence for each key with an end of whose values or range the best cell sits: the true best may lie beyond."""
     objective, best = rank_cells(runs, plan.sweep.objective)[0]
     if not math.isfinite(objective):
         return ["No cell trained every seed to the end."]
-    warnings = []
-    for key, beyond in open_edges(plan, runs).items() if plan.stage == "tuning" else ():
-        value = best[0].cell[key]
+    if plan.stage != "tuning":
+        return []
+    return list(_search_edges(plan, best[0]) if plan.sweep.search else _grid_edges(plan, runs, best[0]))
+
+
+def _grid_edges(plan: Plan, runs: Sequence[Run], best: Run) -> Iterator[str]:
+    for key, beyond in open_edges(plan, runs).items():
+        value = best.cell[key]
         side, direction = ("lower", "smaller") if beyond < value else ("upper", "larger")
         hint = "" if plan.sweep.grow else " (sweep.grow=true does)"
-        warnings.append(
-            f"The best {key}={value:g} sits on the {side} edge of its axis: try {direction} values too{hint}."
-        )
-    return warnings
+        yield f"The best {key}={value:g} sits on the {side} edge of its axis: try {direction} values too{hint}."
+
+
+def _search_edges(plan: Plan, best: Run) -> Iterator[str]:
+    for name, bounds in (plan.trials[0].config.optimizer.search_space or {}).items():
+        value = best.cell[f"optimizer.{name}"]
+        if bounds.low is None or bounds.high is None or not isinstance(value, int | float):
+            continue
+        if side := edge_of_range(value, bounds.low, bounds.high):
+            yield f"The best optimizer.{name}={value:g} lies at the {side} end of its search_space: widen it there."
 
 
 def print_plan(plan: Plan) -> None:

@@ -147,9 +147,14 @@ def _outlook(tasks: Sequence[TaskVerdict], judge: Judge) -> list[str]:
             )
             continue
         why = "the time is up" if progress.is_out_of_time else f"{LOOKS[-1]} searches of each leave it open"
-        size = f"a ratio of {math.exp(2 * task.margin):.3g}, twice the margin,"
+        size = f"a ratio of {math.exp(2 * task.margin):.3g}, twice the margin"
         if task.searches_needed is None:
             lines.append(f"{task.task}: {why}; {MAX_SEARCHES} searches are too few to find {size}.")
+        elif task.searches_needed <= task.looks[-1].searches:
+            lines.append(
+                f"{task.task}: {why}, though {task.searches_needed:g} find {size}, in 80 % of cases: the difference is "
+                "smaller than that, or this is one of the other cases."
+            )
         else:
-            lines.append(f"{task.task}: {why}; {task.searches_needed:g} searches find {size} in 80 % of cases.")
+            lines.append(f"{task.task}: {why}; {task.searches_needed:g} searches find {size}, in 80 % of cases.")
     return lines

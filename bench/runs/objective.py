@@ -14,6 +14,8 @@ from typing import Literal
 from bench.config.sweep import BEST, RAW_LOSS, STEPS
 from bench.runs.schema import Run
 
+EDGE_SHARE = 0.05  # of a search's range, at either end
+
 
 def split_replicates(runs: Sequence[Run]) -> dict[int, list[Run]]:
     """Runs by the search that they belong to, in order; a grid is one search."""
@@ -57,6 +59,15 @@ def edge_of(value: float, low: float, high: float) -> Literal["lower", "higher"]
     if 0 < value <= low:
         return "lower"
     return "higher" if value >= high else None
+
+
+def edge_of_range(value: float, low: float, high: float) -> Literal["lower", "higher"] | None:
+    """The end of a search's range in whose outer `EDGE_SHARE` the best value lies, in decades where it spans one."""
+    if low > 0 and high >= 10 * low:
+        reach = (high / low) ** EDGE_SHARE
+        return edge_of(value, low * reach, high / reach)
+    reach = EDGE_SHARE * (high - low)
+    return edge_of(value, low + reach, high - reach)
 
 
 def objective_of(runs: Sequence[Run], objective: str = RAW_LOSS) -> float:

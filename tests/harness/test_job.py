@@ -15,8 +15,10 @@ import pytest
 
 from bench.config.sweep import STAGES
 from bench.jobs.calibration import Calibration
-from bench.jobs.job import run_job
+from bench.jobs.job import run_job, train_plan
 from bench.jobs.plan import Plan
+from bench.jobs.summary import edge_warnings
+from bench.runs.objective import rank_cells
 from bench.training.ensemble import Ensemble
 from tests.processes import TRAINING_STEP, Command, at_call
 from tests.results import losses, stored
@@ -98,11 +100,12 @@ def test_the_best_cell_is_trained_again_on_fresh_seeds(mapping: Mapping, small: 
 
 
 def test_every_search_chooses_among_its_finalists_and_shows_the_best_on_its_own_fresh_seeds(
-    mapping: Mapping, small: Small
+    mapping: Mapping, small: Small, capsys: pytest.CaptureFixture[str]
 ) -> None:
     searches = ["sweep=search", "sweep.search.num_trials=8", "sweep.search.replicates=2", "sweep.fresh_seeds=[100,101]"]
     composed = mapping(*small("quadratic"), "task.steps=10", "task.noise=0.1", *searches)
     objective = run_job(composed)
+    assert "sweep search, by final val_loss, mean over seeds, those on more seeds first\n" in capsys.readouterr().out
     runs = list(stored(Path(composed["results_dir"])).values())
     shown = []
     for replicate in (0, 1):
@@ -134,6 +137,30 @@ def test_a_grid_grows_until_its_best_cell_is_interior_and_never_over_a_legal_bou
     assert "the grid grows: optimizer.lr=0.01, as the best sits at 0.001" in shown
     run_job(composed)
     assert len(stored(Path(composed["results_dir"]))) == len(runs)
+
+
+def test_an_edge_is_one_of_the_axis_and_not_of_the_cells_that_are_done(plan: MakePlan, small: Small) -> None:
+    axis = "sweep.axes.optimizer.lr=[1e-3,1e-2,1e-1]"
+    made = plan(*small("quadratic"), "task.steps=10", "optimizer=sgd", "sweep=lr", axis)
+    runs = train_plan(made, tell=False)
+    done = [run for run in runs if run.cell["optimizer.lr"] < 0.1]
+    assert rank_cells(done)[0][1][0].cell == {"optimizer.lr": 0.01}
+    assert edge_warnings(made, done) == []
+    assert len(edge_warnings(made, [run for run in runs if run.cell["optimizer.lr"] == 1e-3])) == 1
+
+
+def test_a_search_warns_of_the_ends_of_its_space_and_not_of_its_few_points(plan: MakePlan, small: Small) -> None:
+    """The default, 0.1, is the best but for larger ones; of those up to 1 the largest drawn is 0.27."""
+    search = ["task.steps=10", "optimizer=sgd", "sweep=search", "sweep.search.num_trials=4"]
+    of_lr = []
+    for high in (0.1, 1.0):
+        space = f"optimizer.search_space={{lr: {{low: 0.001, high: {high}, scale: log}}}}"
+        made = plan(*small("quadratic"), *search, space)
+        runs = train_plan(made, tell=False)
+        assert rank_cells(runs)[0][1][0].cell["optimizer.lr"] == max(run.cell["optimizer.lr"] for run in runs)
+        of_lr.append([warning for warning in edge_warnings(made, runs) if "optimizer.lr" in warning])
+    told = "The best optimizer.lr=0.1 lies at the higher end of its search_space: widen it there."
+    assert of_lr == [[told], []]
 
 
 def test_one_axis_grows_for_each_combination_of_the_others_by_itself(

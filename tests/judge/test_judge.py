@@ -17,7 +17,7 @@ from rich.console import Console
 from bench.analysis.findings import analyse
 from bench.analysis.load import load
 from bench.analysis.scores import deviations
-from bench.analysis.sequential import FAILS_MORE, SAME
+from bench.analysis.sequential import FAILS_MORE, SAME, UNRESOLVED, Word
 from bench.errors import ConfigError, StoreError
 from bench.jobs.plan import Plan
 from bench.judge.__main__ import main
@@ -274,22 +274,44 @@ def test_a_mistake_in_the_last_candidate_is_told_ahead_of_any_training(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def shown(verdict: Verdict, width: int | None = None, *, is_out_of_time: bool = False) -> str:
+    """What the terminal says of a verdict on one task, or a file where there is no width."""
+    console = Console(width=width or 40, force_terminal=width is not None, file=io.StringIO(), color_system=None)
+    judge = SimpleNamespace(tasks=[SimpleNamespace(is_out_of_time=is_out_of_time)])
+    print_verdict(verdict, judge, console)  # type: ignore[arg-type]
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def verdict_of(word: Word, searches_needed: float | None = None) -> Verdict:
+    look = LookAt(searches=12, level=0.01, difference=0.1234567, low=-1.234567, high=1.234567, verdict=word, failed=12,
+                  baseline_failed=12, failure_p_value=0.5, failure_verdict=FAILS_MORE)  # fmt: skip
+    task = TaskVerdict(task="matrix_factorization", verdict=word, failure_verdict=FAILS_MORE, ratio=1.123456789,
+                       ratio_low=0.123456789, ratio_high=12.3456789, margin=0.1, sd_searches=0.123456789,
+                       sd_seeds=0.123456789, baseline_sd_searches=0.1, baseline_sd_seeds=0.1,
+                       searches_needed=searches_needed, looks=[look])  # fmt: skip
+    return Verdict(candidate="lion", baseline="adamw", candidate_number=1, alpha=0.025, trials_per_search=8,
+                   fresh_seeds=[100], planned_looks=[3], notes=[], tasks=[task])  # fmt: skip
+
+
 @pytest.mark.parametrize("width", [70, 80, 120, None])
 def test_the_verdict_has_a_line_per_cell_whatever_the_width(width: int | None) -> None:
-    look = LookAt(searches=12, level=0.01, difference=0.1234567, low=-1.234567, high=1.234567, verdict=SAME, failed=12,
-                  baseline_failed=12, failure_p_value=0.5, failure_verdict=FAILS_MORE)  # fmt: skip
-    task = TaskVerdict(task="matrix_factorization", verdict=SAME, failure_verdict=FAILS_MORE, ratio=1.123456789,
-                       ratio_low=0.123456789, ratio_high=12.3456789, margin=0.1, sd_searches=0.123456789,
-                       sd_seeds=0.123456789, baseline_sd_searches=0.1, baseline_sd_seeds=0.1, searches_needed=None,
-                       looks=[look])  # fmt: skip
-    verdict = Verdict(candidate="lion", baseline="adamw", candidate_number=1, alpha=0.025, trials_per_search=8,
-                      fresh_seeds=[100], planned_looks=[3], notes=[], tasks=[task])  # fmt: skip
-    console = Console(width=width or 40, force_terminal=width is not None, file=io.StringIO(), color_system=None)
-    print_verdict(verdict, SimpleNamespace(tasks=[None]), console)  # type: ignore[arg-type]
-    assert isinstance(console.file, io.StringIO)
-    rows = [line for line in console.file.getvalue().splitlines() if line.startswith("matrix_factorization")]
+    rows = [line for line in shown(verdict_of(SAME), width).splitlines() if line.startswith("matrix_factorization")]
     assert [len(row.split()) for row in rows] == [1 + 3 + 4, 1 + 3 + 2 + 2 + 2]
     assert max(map(len, rows)) <= (width or 80)
+
+
+@pytest.mark.parametrize(
+    ("needed", "text"),
+    [
+        (None, "; 1000 searches are too few to find a ratio of 1.22, twice the margin."),
+        (37, "; 37 searches find a ratio of 1.22, twice the margin, in 80 % of cases."),
+        (9, ", though 9 find a ratio of 1.22, twice the margin, in 80 % of cases: the difference is smaller than that, "
+            "or this is one of the other cases."),
+    ],
+)  # fmt: skip
+def test_an_open_question_says_how_many_searches_would_find_twice_the_margin(needed: float | None, text: str) -> None:
+    assert f"matrix_factorization: 12 searches of each leave it open{text}\n" in shown(verdict_of(UNRESOLVED, needed))
 
 
 def test_a_class_without_a_yaml_is_searched_over_ranges_as_wide_as_everybodys() -> None:
