@@ -14,8 +14,8 @@ from bench.cli.explain import check_choices, explain, is_mistake
 from bench.errors import JobFailedError, stoppable, tell_error
 
 if TYPE_CHECKING:
+    from bench.analysis.judged import Verdict
     from bench.judge.judge import Judge
-    from bench.judge.verdict import Verdict
 
 USAGE = """\
 usage: python -m bench.judge optimizer=NAME,NAME [baseline=NAME] [task=NAME,NAME] [suite=core] [minutes=20] [KEY=VALUE]
@@ -60,7 +60,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _print_schema() -> int:
-    from bench.judge.verdict import Verdict
+    from bench.analysis.judged import Verdict
 
     print(json.dumps(Verdict.model_json_schema(), indent=1))
     return 0
@@ -89,7 +89,8 @@ def _answer(judge: "Judge", console: Console) -> "Verdict":
     """Judge one candidate, tell, and write its files."""
     from bench.judge.picture import write_picture
     from bench.judge.terminal import print_look, print_question, print_verdict
-    from bench.judge.verdict import KEPT, write_verdict
+    from bench.judge.verdict import write_verdict
+    from bench.runs.folders import KEPT
 
     results_dir = judge.question.results_dir
     print_question(judge, console)

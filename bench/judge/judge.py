@@ -8,6 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from bench.analysis.judged import LookAt, TaskVerdict, Verdict
 from bench.analysis.scores import deviations
 from bench.analysis.sequential import LOOKS, UNRESOLVED, Look, candidate_level, decide, look_level, searches_needed
 from bench.errors import ConfigError
@@ -15,7 +16,6 @@ from bench.jobs.plan import Plan
 from bench.judge.ledger import Ledger, key_of
 from bench.judge.question import Question, compose_arm, describe_unequal_ranges
 from bench.judge.searches import estimate_seconds, pair_searches, plan_searches, run_searches
-from bench.judge.verdict import LookAt, TaskVerdict, Verdict
 from bench.runs.store import Store
 
 NO_RUNS = pd.DataFrame({"replicate": [], "score": []})

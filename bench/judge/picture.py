@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.judge.verdict import Verdict, keep
+from bench.analysis.judged import Verdict
+from bench.judge.verdict import keep
 from bench.report.figures.style import MUTED, Picture, make_palette, panels, style_context
 from bench.report.figures.verdicts import COLORS, draw_ratios
 from bench.report.svg import save_svg

@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 
 from bench.analysis.intervals import ALPHA
+from bench.analysis.judged import TaskVerdict, Verdict
 from bench.analysis.sequential import LOOKS, MAX_SEARCHES
 from bench.jobs.tables import print_line, print_table
 from bench.judge.judge import Judge, Progress
-from bench.judge.verdict import TaskVerdict, Verdict
 
 
 def print_question(judge: Judge, console: Console) -> None:

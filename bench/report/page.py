@@ -42,9 +42,13 @@ def render_html(content: Mapping[str, Any], wide: dict[str, str], narrow: dict[s
 
 def render_markdown(content: Mapping[str, Any]) -> str:
     """`report.md`: the same words and tables, pictures as links to `plots/`."""
-    lines = [f"# {escape_markdown(content['title'])}", "", escape_markdown(content["lead"]), ""]
+    lines = [f"# {escape_markdown(content['title'])}", ""]
+    for text in filter(None, [content["judged"], content["lead"]]):
+        lines += [escape_markdown(text), ""]
     if content["notes"]:
         lines += ["## Read this first", "", *[f"- {escape_markdown(note)}" for note in content["notes"]], ""]
+    for table in content["judge_tables"]:
+        lines += _markdown_table(table)
     for picture in content["verdict_pictures"]:
         lines += _markdown_picture(picture)
     for heading, sentences in content["blocks"].items():

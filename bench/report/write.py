@@ -1,7 +1,7 @@
 """From run folders to a report on disk: page, pictures, tables, Markdown."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.analysis.comparability import prepare
 from bench.analysis.findings import Findings, analyse
+from bench.analysis.judged import read_verdicts
 from bench.analysis.load import Loaded, load
 from bench.analysis.select import select
 from bench.analysis.targets import parse_target
@@ -28,6 +29,7 @@ from bench.report.figures.style import Palette, Picture, make_palette, style_con
 from bench.report.figures.targets import draw_targets
 from bench.report.figures.tuning import draw_tuning
 from bench.report.figures.verdicts import draw_verdicts
+from bench.report.judged import judge_sentences, judge_tables, only_tasks
 from bench.report.lead_tables import lead_tables
 from bench.report.method import RULES, method_tables, run_groups
 from bench.report.page import render_html, render_markdown
@@ -35,7 +37,6 @@ from bench.report.sentences import lead, sentences
 from bench.report.svg import save_svg
 from bench.report.table import Table, save_csv, to_latex, to_markdown
 from bench.report.tables import cell_table, speed_table, verdict_table
-from bench.runs.folders import VERDICT_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ def write_report(
         baseline: Optimizer that all others are compared with; None chooses adamw, adam, sgd or the first by name.
         targets: `[TASK:]METRIC<=VALUE` (or >=) in place of the runs' own targets.
         optimizers, tasks, where: Which runs to take, as `select.select` does.
-        tell: Gets the report's first sentences: how the comparisons ended, and what they speak of.
+        tell: Gets the report's first sentences: what the judge said where it did, how the comparisons ended, and what
+            they speak of.
 
     Returns:
         Path of index.html.
@@ -93,11 +95,15 @@ def write_report(
     for folder in (out / "plots", out / "tables"):
         folder.mkdir(parents=True, exist_ok=True)
     pictures, wide, narrow = _draw(found, out / "plots") if found else ([], {}, {})
-    content, choice = _content(loaded, found, pictures), list(_describe_choice(paths, where))
-    content = {**content, "notes": [*choice, *content["notes"]]}
+    answers, choice = read_verdicts(paths)
+    answers = only_tasks(answers, set(loaded.runs["task"])) if tasks else answers
+    choice += _describe_choice(where)
+    content = _content(loaded, found, pictures)
+    content = {**content, "notes": [*choice, *content["notes"]], "judged": judge_sentences(answers),
+               "judge_tables": judge_tables(answers)}  # fmt: skip
+    _write_tables([*content["judge_tables"], *content["verdict_tables"], *content["detail_tables"]], out / "tables")
     if found:
         write_csv(found, out / "tables")
-        _write_tables([*content["verdict_tables"], *content["detail_tables"]], out / "tables")
     elif len(loaded.runs):
         save_csv(loaded.runs, out / "tables" / "runs.csv")
     if len(loaded.problems):
@@ -105,7 +111,7 @@ def write_report(
     (out / "report.md").write_text(render_markdown(content), encoding="utf-8")
     page = out / "index.html"
     page.write_text(render_html(content, wide, narrow), encoding="utf-8")
-    tell(" ".join([content["lead"], *choice]))
+    tell(" ".join(filter(None, [content["judged"], content["lead"], *choice])))
     return page
 
 
@@ -211,18 +217,10 @@ def _notes(loaded: Loaded, found: Findings | None) -> list[str]:
     return notes + ([f"{_count_problems(len(loaded.problems))}: left out."] if len(loaded.problems) else [])
 
 
-def _describe_choice(paths: Iterable[Path], where: Sequence[str]) -> Iterator[str]:
+def _describe_choice(where: Sequence[str]) -> list[str]:
     """What takes some of their meaning from the words of a report, whatever the runs are."""
-    if judged := [str(path) for path in paths if (path / VERDICT_FILE).is_file()]:
-        yield (
-            f"The judge looked at {', '.join(judged)} at planned moments: its own words, in {VERDICT_FILE}, hold for "
-            "its question. Those of this report are of one look at all that lies there, under another correction."
-        )
-    if where:
-        yield (
-            f"Only runs with {' and '.join(where)}: trials were left out after the fact, so that no word here speaks "
-            "of whole searches."
-        )
+    text = "trials were left out after the fact, so that no word of this report speaks of whole searches."
+    return [f"Only runs with {' and '.join(where)}: {text}"] if where else []
 
 
 def _count_problems(count: int) -> str:

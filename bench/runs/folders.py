@@ -15,7 +15,7 @@ from bench.runs.schema import Run, parse_run
 from bench.training.record import Row
 
 RUN_FILE, METRICS_FILE, WEIGHTS_FILE = "run.json", "metrics.parquet", "weights.safetensors"  # what a run folder holds
-VERDICT_FILE = "verdict.json"  # what the judge writes into a folder of results
+VERDICT_FILE, KEPT = "verdict.json", "verdicts"  # the judge's latest answer in a folder of results, and all of them
 MAX_METRICS_BYTES = 256 * 2**20
 MAX_VALUES = 20_000_000
 MAX_COLUMNS = 128
@@ -46,14 +46,23 @@ class ResultsFolder:
 
 def find_folders(root: Path) -> Iterator[Path]:
     """Folders at or below `root` that hold a run, or are named like one; hidden ones and drafts are passed over."""
+    return (path for path, _, is_run in _walk(root) if is_run)
+
+
+def find_verdicts(root: Path) -> Iterator[Path]:
+    """The judge's latest answers at or below `root`, one file per folder of results."""
+    return (path / VERDICT_FILE for path, files, is_run in _walk(root) if VERDICT_FILE in files and not is_run)
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str], bool]]:
+    """Folders at or below `root`, their files, and whether they are a run's, which is not entered any further."""
     # os.walk does not follow links: a loop of links or one that points outside is never entered.
     for folder, subfolders, files in os.walk(root):
         path = Path(folder)
         looks_like_run = not subfolders and re.fullmatch(r"[0-9a-f]{16}", path.name)
-        if RUN_FILE in files or METRICS_FILE in files or looks_like_run:
-            subfolders.clear()
-            yield path
-        subfolders[:] = [name for name in subfolders if not name.startswith(".") and not name.endswith(".tmp")]
+        is_run = RUN_FILE in files or METRICS_FILE in files or bool(looks_like_run)
+        yield path, files, is_run
+        subfolders[:] = [name for name in subfolders if not (is_run or name.startswith(".") or name.endswith(".tmp"))]
 
 
 def explain(error: Exception) -> str:

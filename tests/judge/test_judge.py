@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from bench.analysis.findings import analyse
+from bench.analysis.judged import LookAt, TaskVerdict, Verdict
 from bench.analysis.load import load
 from bench.analysis.scores import deviations
 from bench.analysis.sequential import FAILS_MORE, SAME, UNRESOLVED, Word
@@ -25,7 +26,6 @@ from bench.judge.judge import Judge
 from bench.judge.ledger import LEDGER_FILE, Ledger
 from bench.judge.question import compose_arm, parse_question
 from bench.judge.terminal import print_question, print_verdict
-from bench.judge.verdict import LookAt, TaskVerdict, Verdict
 from tests.processes import Command, at_call
 
 PLANTED = '''

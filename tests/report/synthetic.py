@@ -12,6 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.analysis.judged import LookAt, TaskVerdict, Verdict
+from bench.judge.verdict import write_verdict
+
 STEP_SECONDS = {"adam": 0.004, "adamw": 0.004, "madam": 0.0044, "adamuon": 0.0075, "muon": 0.007, "lion": 0.0036}
 BEST_LR = {"lion": 3e-4, "adamuon": 3e-3, "muon": 1e-2}
 TASKS = {
@@ -233,3 +236,19 @@ def _write_search(root: Path, task: str, optimizer: str, search: int, trials: in
     for seed in range(fresh):
         write_run(root, lr=lr, sweep="fresh_seeds", stage="fresh", seed=100 + 1000 * search + seed,
                   optimizer_config={"weight_decay": decay}, **common)  # fmt: skip
+
+
+def write_answer(results: Path, candidate: str, number: int = 1, **words: Any) -> None:
+    """The judge's answer on a candidate against adamw, a word for each task: loss × 1.10, 0.90 to 1.34, 5 searches."""
+    look = LookAt(searches=5, level=0.001, difference=0.0953, low=-0.105, high=0.293, verdict="unresolved", failed=1,
+                  baseline_failed=0, failure_p_value=1.0, failure_verdict="")  # fmt: skip
+    tasks = [
+        TaskVerdict(task=task, verdict=word, failure_verdict="", ratio=1.1, ratio_low=0.9, ratio_high=1.34, margin=0.1,
+                    sd_searches=0.1, sd_seeds=0.1, baseline_sd_searches=0.1, baseline_sd_seeds=0.1,
+                    searches_needed=None, looks=[look.model_copy(update={"verdict": word})])
+        for task, word in words.items()
+    ]  # fmt: skip
+    verdict = Verdict(candidate=candidate, baseline="adamw", candidate_number=number, alpha=0.025, trials_per_search=8,
+                      fresh_seeds=[100], planned_looks=[3, 5], notes=[], tasks=tasks)  # fmt: skip
+    results.mkdir(parents=True, exist_ok=True)
+    write_verdict(verdict, results, f"{candidate}-{number}")

@@ -1,7 +1,6 @@
 """Pages of studies whose answer is known: each is written once, and many tests read it."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pandas as pd
 import pytest
 
 from bench.report import write_report
-from bench.runs.folders import VERDICT_FILE
 from tests.report import synthetic
 from tests.report.pages import findings, narrow_pictures, text_of
 
@@ -167,14 +165,10 @@ def test_every_run_is_listed_with_its_status(zoo: Path) -> None:
 
 
 def test_a_report_says_where_its_words_are_not_those_of_the_whole_question(zoo: Path, tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    shutil.copytree(zoo / "results", results)
     told: list[str] = []
-    write_report([results], tmp_path / "plain", tell=told.append)
+    write_report([zoo / "results"], tmp_path / "plain", tell=told.append)
     assert "judge" not in told[-1]
     assert "left out" not in told[-1]
-    (results / VERDICT_FILE).write_text("{}")
-    page = text_of(write_report([results], tmp_path / "judged", where=["optimizer.lr<=1"], tell=told.append))
-    for words in ("The judge looked at", "Only runs with optimizer.lr"):
-        assert words in told[-1]
-        assert words in page
+    page = text_of(write_report([zoo / "results"], tmp_path / "some", where=["optimizer.lr<=1"], tell=told.append))
+    for text in (told[-1], page):
+        assert "Only runs with optimizer.lr" in text
