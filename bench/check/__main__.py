@@ -11,14 +11,14 @@ from rich.console import Console
 
 from bench.check.subject import Subject
 from bench.check.suite import FAIL, NOT_APPLICABLE, PASS, Finding, make_table, run_checks
-from bench.cli.arguments import admit_own_files
+from bench.cli.arguments import admit_own_files, check_words
 from bench.cli.compose import compose, resolve
 from bench.cli.explain import check_choices, explain, is_mistake
 from bench.cli.folders import own_dirs
 from bench.config.optimizer import OptimizerConfig, parse_optimizer
 from bench.config.plain import check_plain
 from bench.config.schema import MAX_TRIAL_VALUES, parse_trial, split_mapping
-from bench.errors import stoppable, tell_error
+from bench.errors import UnknownKeyError, stoppable, tell_error
 from bench.training.components import load_task
 from bench.training.learner import build_model, trainable
 from bench.training.proof import NotPackableError, prove_model
@@ -77,8 +77,9 @@ def main(args: Sequence[str]) -> int:
         return 0 if args else 2
     try:
         admit_own_files(Path.cwd())
-        overrides = {part: [arg for arg in args if _is_of(arg, part)] for part in ("optimizer", "task")}
+        check_words(args)
         check_choices(args)
+        overrides = _split(args)
         config = compose_optimizer(overrides["optimizer"], own_dirs(args))
         shapes, of_task = examine_task(overrides["task"], own_dirs(args)) if overrides["task"] else ({}, None)
         findings = run_checks(make_subject(config, shapes)) + ([of_task] if of_task else [])
@@ -90,8 +91,17 @@ def main(args: Sequence[str]) -> int:
     return 1 if any(finding.status == FAIL for finding in findings) else 0
 
 
-def _is_of(arg: str, part: str) -> bool:
-    return arg.partition("=")[0].split(".")[0].lstrip("+~") == part
+def _split(args: Sequence[str]) -> dict[str, list[str]]:
+    """The overrides of the optimizer and those of the task. Raises UnknownKeyError for any other."""
+    overrides: dict[str, list[str]] = {"optimizer": [], "task": []}
+    for key, equals, value in (arg.partition("=") for arg in args):
+        part = key.lstrip("+~").partition(".")[0]
+        if not equals or key.startswith("-"):
+            continue
+        if part not in overrides:
+            raise UnknownKeyError(key, value, overrides)
+        overrides[part].append(f"{key}={value}")
+    return overrides
 
 
 if __name__ == "__main__":

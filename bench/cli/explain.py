@@ -10,8 +10,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
-from bench.cli.folders import GROUPS, config_dirs
-from bench.cli.help import group_members
+from bench.cli.arguments import PACKAGES
+from bench.cli.folders import GROUPS, config_dirs, own_dirs
+from bench.cli.help import COMMANDS, group_members
 from bench.cli.hints import explain_missing_key
 from bench.config.folders import find_conf_dir
 from bench.errors import ConfigError, StoreError, did_you_mean, shorten
@@ -63,7 +64,7 @@ def explain(error: Exception, args: Sequence[str], *, takes_several: bool = Fals
         takes_several: whether the command trains a job for each of several values with -m.
     """
     if isinstance(error, ConfigError | StoreError):
-        return str(error)
+        return f"{error}{_where_own_modules_are(error.__cause__, args)}"
     if isinstance(error, MissingConfigException) and error.options is not None:
         return _explain_missing_member(str(error.missing_cfg_file), error.options, args)
     if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
@@ -87,8 +88,30 @@ def _explain_missing_member(file: str, options: Sequence[str], args: Sequence[st
     own = Path("conf", group, f"{name}.yaml")
     if own.is_file() and Path("conf") not in config_dirs(args):
         return f"{group}={shorten(name)}: {own} is there, but its folder is not given: add --config-dir conf"
-    hint = did_you_mean(name, options)
+    if group == "optimizer" and "." in name.removesuffix(".yaml"):
+        return _explain_class(name, args)
+    hint = did_you_mean(name, options) + ("" if own_dirs(args) else "; for one of your own add --config-dir DIR")
     return f"{group}={shorten(name)}: no such {group}{hint}; allowed: {', '.join(options)}"
+
+
+def _explain_class(path: str, args: Sequence[str]) -> str:
+    """The import path of a class where the name of a yaml is expected."""
+    line = re.compile(rf"^_target_: {re.escape(path)}\s*$", re.MULTILINE)
+    files = group_members("optimizer", args).items()
+    yamls = [f"optimizer={name}" for name, file in files if line.search(file.read_text("utf-8", errors="replace"))]
+    such_as = f" with this class, {' or '.join(yamls)}," if yamls else ""
+    text = f"expected the name of a yaml{such_as} or optimizer=custom optimizer._target_={path}"
+    return str(ConfigError("optimizer", path, text))
+
+
+def _where_own_modules_are(cause: BaseException | None, args: Sequence[str]) -> str:
+    """Where a module of the user's own is looked for, if it is one that cannot be imported, and where it lies."""
+    if not isinstance(cause, ModuleNotFoundError) or (cause.name or "").partition(".")[0] not in PACKAGES:
+        return ""
+    file = Path(*str(cause.name).split(".")).with_suffix(".py")
+    homes = [folder.resolve().parent for folder in own_dirs(args)]
+    found = "".join(f", and {file} lies in {home}: cd there first" for home in homes if (home / file).is_file())
+    return f"; modules of your own are looked for in the current folder only{found}"
 
 
 def _explain_missing_value(error: OmegaConfBaseException) -> str:
@@ -113,7 +136,9 @@ def _explain_override(override: str | None) -> str:
     """An argument that Hydra's grammar does not take."""
     key, equals, value = str(override).partition("=")
     if not equals:
-        return f"{shorten(key)}: expected KEY=VALUE"
+        near = "" if key in COMMANDS else did_you_mean(key, COMMANDS)
+        commands = f", or as the first word one of {', '.join(COMMANDS)}" if near or key in COMMANDS else ""
+        return f"{shorten(key)}: expected KEY=VALUE{commands}{near}"
     return str(ConfigError(key, value, f"cannot be read; quote the value: '{key}=\"{shorten(value)}\"'"))
 
 

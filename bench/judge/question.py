@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ DEFAULTS = (
     "sweep.fresh_seeds=[100,101,102]",
     "pack_size=16",
 )
+ARGUMENTS = ("optimizer", "baseline", "task", "suite", "minutes", "results_dir", "report")
 OWN_KEYS = ("sweep", "sweep.search.replicates", "sweep.search.seed", "sweep.axes", "seed", "force", "dry_run")
 ANEW = ("sweep.search.seed=1", "sweep.axes.seed=[500]")  # another scrambling and other tuning seeds
 
@@ -85,10 +87,8 @@ def parse_question(args: Sequence[str]) -> Question:
         ConfigError: a key that is missing, that this command sets by itself, or that has a value it cannot have.
     """
     given = dict(_split(arg) for arg in args if "=" in arg and not arg.startswith("-"))
-    own = {
-        key: given.pop(key, None)
-        for key in ("optimizer", "baseline", "task", "suite", "minutes", "results_dir", "report")
-    }
+    own = {key: given.pop(key, None) for key in ARGUMENTS}
+    _check_spelling(given)
     if "," in (own["baseline"] or ""):
         raise ConfigError("baseline", own["baseline"], "expected one; several candidates are optimizer=NAME,NAME")
     baseline = Arm(own["baseline"] or "adamw", own["baseline"] or "adamw", _take(given, "baseline"))
@@ -113,6 +113,15 @@ def parse_question(args: Sequence[str]) -> Question:
         tuple(f"{key}={value}" for key, value in given.items()),
         tuple(own_dirs(args)),
     )
+
+
+def _check_spelling(given: Mapping[str, str]) -> None:
+    """Refuse what is nearly an argument of the judge. Whatever else there is, the composed configuration refuses."""
+    for key, value in given.items():
+        first = key.partition(".")[0]
+        if first not in ARGUMENTS and (near := get_close_matches(first, ARGUMENTS, n=1, cutoff=0.75)):
+            better = key.replace(first, near[0], 1)
+            raise ConfigError(key, value, f"no such key, did you mean {better}={value}?")
 
 
 def _split(arg: str) -> tuple[str, str]:

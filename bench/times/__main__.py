@@ -50,7 +50,7 @@ def _measure(args: Sequence[str]) -> None:
     from bench.runs.rounds import save_session
     from bench.times.measure import cost_rows, time_rounds
 
-    given = {key: value for key, _, value in (arg.partition("=") for arg in args if not arg.startswith("-"))}
+    given = {key: value for key, equals, value in (arg.partition("=") for arg in args) if equals and key[0] != "-"}
     pool = [name for name in given.pop("optimizer", "").split(",") if name]
     baseline = given.pop("baseline", pool[0] if pool else "")
     if not pool:

@@ -46,6 +46,16 @@ MISTAKES = {
     "optimizer.lr=0.1,0.2": "add -m to train a job for each value of optimizer.lr, or write optimizer.lr=[0.1,0.2]",
     "task.path=/a=b": """task.path=/a=b: cannot be read; quote the value: 'task.path="/a=b"'""",
     "adam": "adam: expected KEY=VALUE",
+    "reprot results": "reprot: expected KEY=VALUE, or as the first word one of judge, times, report, check, verify",
+    "sweep.search.num_trials=3": "no such key, did you mean sweep=search sweep.search.num_trials=3?",
+    "average.decays=[0.9]": "no such key, did you mean average=ema average.decays=[0.9]?",
+    "sweep=lr sweep.axes.optimizer.lrr=[1e-3]": "has no such option, did you mean 'lr'?",
+    "sweep.axes.lr=[1e-3]": "sweep.axes.lr=[1e-3]: no such key, did you mean optimizer.lr=[1e-3]?",
+    "sweep.axes.optimizer.lr=[1e-3]": "write +sweep.axes.optimizer.lr=... to add it",
+    "optimizer=sgd sweep.axes.optimizer.dampening=[0.1]": "write +sweep.axes.optimizer.dampening=... to add it",
+    "optimizer=torch.optim.RAdam": "optimizer=radam, or optimizer=custom optimizer._target_=torch.optim.RAdam",
+    "optimizer=torch.optim.Foo": "the name of a yaml or optimizer=custom optimizer._target_=torch.optim.Foo",
+    "optimizer=mine": "for one of your own add --config-dir DIR",
     "--optimizer adam": "--optimizer: no such option; a key is set as optimizer=VALUE, no dashes",
     "--config-dri conf": "--config-dri: no such option, did you mean --config-dir?",
     "--cfg": "argument --cfg/-c: expected one argument",
@@ -133,6 +143,23 @@ def test_an_own_optimizer_whose_folder_is_not_given_is_named(
         "conf/optimizer/mine.yaml is there, but its folder is not given: add --config-dir conf"
         in capfd.readouterr().err
     )
+
+
+def test_an_own_module_that_lies_beside_another_folders_conf_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    (home / "conf" / "optimizer").mkdir(parents=True)
+    (home / "conf" / "optimizer" / "far.yaml").write_text("name: far\n_target_: optimizers.far_away.Far\n")
+    (tmp_path / "here").mkdir()
+    args = ["--config-dir", "../home/conf", "optimizer=far", "tracker=none"]
+    searched = "No module named 'optimizers.far_away'; modules of your own are looked for in the current folder only"
+    assert run_main(monkeypatch, tmp_path / "here", args) == 2
+    assert capfd.readouterr().err.endswith(f"{searched}\n")
+    (home / "optimizers").mkdir()
+    (home / "optimizers" / "far_away.py").touch()
+    assert run_main(monkeypatch, tmp_path / "here", args) == 2
+    assert f"{searched}, and optimizers/far_away.py lies in {home}: cd there first" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

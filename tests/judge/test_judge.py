@@ -344,6 +344,9 @@ def test_the_baseline_against_itself_searches_elsewhere_and_is_shown_on_the_same
     ("args", "words"),
     [
         (["task=mlp"], "which optimizer"),
+        (["optimzer=lion"], "optimzer=lion: no such key, did you mean optimizer=lion?"),
+        (["optimizer=lion", "basline.lr=0.1"], "basline.lr=0.1: no such key, did you mean baseline.lr=0.1?"),
+        (["optimizer=lion", "minuts=3"], "did you mean minutes=3?"),
         (["optimizer=adam", "minutes=-1"], "minutes=-1: expected a number of minutes above 0"),
         (["optimizer=adam", "baseline=adamw,muon"], "several candidates are optimizer=NAME,NAME"),
         (["optimizer=adam", "seed=3"], "sets this by itself"),

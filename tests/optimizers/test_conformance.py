@@ -198,6 +198,8 @@ def test_an_optimizer_of_ones_own_is_checked_from_its_folder(start, tmp_path, si
     ("args", "words"),
     [
         (["optimizer=adma"], ["adma", "'adam'"]),
+        (["optimzer=lion"], ["optimzer=lion: no such key, did you mean 'optimizer'?"]),
+        (["lion"], ["lion: expected KEY=VALUE"]),
         (["optimizer=adam", "optimizer.epss=1"], ["epss", "'eps'"]),
         (["optimizer=adam", "optimizer.eps=-1"], ["eps=-1"]),
         (["optimizer=sgd", "optimizer._target_=torch.nn.Linear"], ["torch.nn.Linear"]),

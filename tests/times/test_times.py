@@ -61,7 +61,11 @@ def test_a_damaged_file_of_rounds_is_named_and_read_past(session: Session, tmp_p
 
 @pytest.mark.parametrize(
     ("args", "words"),
-    [(["task=mlp"], "which optimizers"), (["optimizer=adam", "rounds=2"], "from 3 to"), (["optimizer=adum"], "adam")],
+    [
+        (["task=mlp"], "which optimizers"),
+        (["optimizer=adam", "rounds=2"], "from 3 to"),
+        (["--config-dir", ".", "optimizer=adum"], "adam"),
+    ],
 )
 def test_a_mistake_is_told_in_one_line(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(args) == 2
