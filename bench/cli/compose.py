@@ -12,6 +12,7 @@ from bench.config.equal_ranges import section_of_class
 from bench.config.folders import find_conf_dir
 from bench.config.optimizer import OptimizerConfig
 from bench.config.task import TaskConfig
+from bench.errors import ConfigError
 
 OPTIONAL = re.compile(
     rf"optimizer(\.base|\.rest)*\.({'|'.join(OptimizerConfig.model_fields)})=|task\.({'|'.join(TaskConfig.model_fields)})="
@@ -27,8 +28,12 @@ def compose(overrides: Sequence[str], own_dirs: Sequence[Path] = ()) -> DictConf
         own_dirs: folders of configuration that go before the shipped one.
 
     Raises:
+        ConfigError: a folder that is not there.
         HydraException, OmegaConfBaseException: a mistake in an override or in a yaml file.
     """
+    for folder in own_dirs:
+        if not folder.is_dir():
+            raise ConfigError("--config-dir", str(folder), "no such folder")
     search_path = ",".join(f"file://{folder.resolve()}" for folder in own_dirs)
     with hydra.initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
         return hydra.compose("config", [*admit_optional(overrides), f"hydra.searchpath=[{search_path}]"])

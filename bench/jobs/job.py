@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.errors import JobFailedError, StoreError
+from bench.config.sweep import Stage
+from bench.errors import JobFailedError, StoreError, shorten
 from bench.jobs.plan import Plan, make_plan
 from bench.jobs.progress import Display
 from bench.jobs.summary import print_plan, print_summary
@@ -18,6 +19,8 @@ from bench.runs.store import Store
 from bench.training.interrupt import StopSignal
 
 log = logging.getLogger(__name__)
+MAX_NAME = 30
+STAGE_NAMES: Mapping[Stage, str] = {"tuning": "tuning", "choosing": "finalists", "fresh": "fresh seeds"}
 
 
 def run_job(mapping: Mapping[str, Any]) -> float:
@@ -86,7 +89,7 @@ def _train_stage(plan: Plan) -> tuple[list[Run], StopSignal]:
         log.warning("%d finished runs were stored without weights; force=true trains them again", bare)
     packing = plan.packing
     steps = {trial.run_id: trial.config.task.steps for trial in plan.missing}
-    with StopSignal() as stop, Display(steps) as display:
+    with StopSignal() as stop, Display(steps, _name_stage(plan)) as display:
         try:
             for run in run_packs(packing.packs, plan, packing.workers, display, stop):
                 runs[run.run_id] = run
@@ -95,6 +98,13 @@ def _train_stage(plan: Plan) -> tuple[list[Run], StopSignal]:
             kept = f"{num_stored} of {len(plan.trials)} trials are stored; the same command goes on from there"
             raise StoreError(f"{error}; {kept}") from error
     return [runs[trial.run_id] for trial in plan.trials if trial.run_id in runs], stop
+
+
+def _name_stage(plan: Plan) -> str:
+    """Task and optimizer, and of a sweep with several stages which one it is, short enough to stand in every line."""
+    config = plan.trials[0].config
+    name = shorten(f"{config.task.name} {config.optimizer.name}", MAX_NAME)
+    return f"{name}, {STAGE_NAMES[plan.stage]}" if plan.sweep.search or plan.sweep.fresh_seeds else name
 
 
 def _exit_unless_fine(runs: Sequence[Run], plan: Plan, stop: StopSignal) -> None:

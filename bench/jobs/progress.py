@@ -15,6 +15,7 @@ from bench.training.record import Record, Row
 
 REFRESH_SECONDS = 0.25  # between updates of a live bar
 PLAIN_SECONDS = 5.0  # between lines where the output is not a terminal
+MAX_LINE = 70
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,11 @@ class Display:
 
     Args:
         steps: the budget of every trial that will be trained, by run id.
+        label: what they are, the first words of every line.
     """
 
-    def __init__(self, steps: Mapping[str, int]) -> None:
+    def __init__(self, steps: Mapping[str, int], label: str) -> None:
+        self.label = label
         self.console = Console(stderr=True)
         self.pause = REFRESH_SECONDS if self.console.is_terminal else PLAIN_SECONDS
         self.steps, self.num_trials, self.total_steps = steps, len(steps), sum(steps.values())
@@ -77,7 +80,9 @@ class Display:
         """Rows are shown in the tables."""
 
     def trial_ended(self, run: Run) -> None:
-        """Count a stored run, wherever it was trained."""
+        """Count a run that is finished, wherever it was trained."""
+        if run.status == "interrupted":
+            return
         self.num_done += 1
         self.num_diverged += run.status == "diverged"
         self.done_steps += self.steps[run.run_id]
@@ -86,11 +91,19 @@ class Display:
             self._show(now, self.done_steps, f"last one {run.status}")
 
     def _show(self, now: float, done_steps: int, detail: str) -> None:
+        """A line with as much as fits, what matters most first."""
         self._shown = now
         done_steps = self.shown_steps = max(done_steps, self.shown_steps)  # the trials of a pack end one by one
-        rate = done_steps / max(now - self._started, 1e-9)
+        seconds = max(now - self._started, 1e-9)
+        rate = done_steps / seconds
         left = _duration((self.total_steps - done_steps) / rate if rate else math.inf)
-        text = f"{self._count_done(done_steps)}, {detail}, {_short(rate)} steps/s, {left} left"
+        is_over = self.num_done == self.num_trials
+        parts = [f"took {_duration(seconds)}" if is_over else f"{left} left", detail, f"{_short(rate)} steps/s"]
+        if self.num_diverged:
+            parts.insert(2, f"{self.num_diverged} diverged")
+        text = f"{self.label}: {self._count_done(done_steps)}"
+        for part in parts:
+            text += f", {part}" if len(f"{text}, {part}") <= MAX_LINE else ""
         if self.console.is_terminal:
             self.progress.update(self._bar, completed=done_steps, description=text)
         else:
@@ -99,8 +112,7 @@ class Display:
     def _count_done(self, done_steps: int) -> str:
         if self.num_trials == 1:
             return f"{done_steps / max(self.total_steps, 1):.0%}"
-        diverged = f", {self.num_diverged} diverged" if self.num_diverged else ""
-        return f"{self.num_done}/{self.num_trials} done{diverged}"
+        return f"{self.num_done}/{self.num_trials} done"
 
 
 def _duration(seconds: float) -> str:

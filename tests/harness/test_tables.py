@@ -117,21 +117,57 @@ def test_progress_says_whose_loss_it_shows_within_70_columns(
     num_trials: int, detail: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
-    display = progress.Display({str(number): 100_000 for number in range(num_trials)})
+    display = progress.Display({str(number): 100_000 for number in range(num_trials)}, "mlp adamw, tuning")
     display._started -= 3600.0
     display.num_done, display.num_diverged = num_trials - 1, num_trials // 11
     records: Any = [SimpleNamespace(rows=[{"lr": 1.234567e-05}])] * min(num_trials, 256)
     display.on_step(records, 99_999, torch.full((len(records),), 0.12344))
     (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mlp adamw, tuning: ")
     assert detail in line
+    assert " left" in line
     assert len(line) <= 70
+
+
+def test_the_last_line_of_a_stage_names_it_and_promises_no_end_of_the_others(
+    mapping: Callable[..., dict[str, Any]], small: Callable[[str], list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = ["sweep=search", "sweep.search.num_trials=8", "sweep.fresh_seeds=[100,101]"]
+    run_job(mapping(*small("quadratic"), "task.steps=5", "optimizer=lion", *sweep, "workers=1"))
+    lines = [line for line in capsys.readouterr().err.splitlines() if " done" in line]
+    assert [line.partition(", took ")[0] for line in lines] == [
+        "quadratic lion, tuning: 6/6 done",
+        "quadratic lion, finalists: 2/2 done",
+        "quadratic lion, fresh seeds: 2/2 done",
+    ]
+    assert not any(" left" in line for line in lines)
+
+
+def test_a_long_name_leaves_room_for_how_much_is_done_and_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    display = progress.Display({str(number): 100_000 for number in range(200)}, f"{'x' * 30}, fresh seeds")
+    display._started -= 3600.0
+    display.num_diverged = 120
+    display.glimpsed(0, progress.Glimpse(num_steps=10_000_000, loss=1.0, lr=0.1))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(": 0/200 done, 60 min left")
+
+
+def test_trials_that_were_stopped_are_not_done(capsys: pytest.CaptureFixture[str]) -> None:
+    display = progress.Display({"a": 100, "b": 100}, "mlp adamw")
+    for run_id, status in (("a", "completed"), ("b", "interrupted")):
+        display.trial_ended(SimpleNamespace(run_id=run_id, status=status))  # type: ignore[arg-type]
+    assert display.num_done == 1
+    assert "2/2" not in capsys.readouterr().err
 
 
 def test_progress_counts_what_all_workers_have_in_training(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
-    display = progress.Display({str(number): 100 for number in range(4)})
+    display = progress.Display({str(number): 100 for number in range(4)}, "mlp adamw")
     display.glimpsed(0, progress.Glimpse(num_steps=50, loss=1.0, lr=0.1))
     display.glimpsed(1, progress.Glimpse(num_steps=60, loss=0.5, lr=0.1))
     assert display.shown_steps == 110

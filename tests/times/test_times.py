@@ -65,6 +65,7 @@ def test_a_damaged_file_of_rounds_is_named_and_read_past(session: Session, tmp_p
         (["task=mlp"], "which optimizers"),
         (["optimizer=adam", "rounds=2"], "from 3 to"),
         (["--config-dir", ".", "optimizer=adum"], "adam"),
+        (["--config-dir", "nowhere", "optimizer=adam"], "--config-dir=nowhere: no such folder"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
