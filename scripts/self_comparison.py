@@ -19,7 +19,7 @@ from judge_simulation import judge_study
 from bench.analysis.intervals import MIN_UNITS, mean_interval
 from bench.analysis.scores import deviations
 from bench.analysis.sequential import LOOKS, SearchPair, candidate_level, classify
-from bench.judge.question import Question, parse_question
+from bench.judge.question import Question, compose_arm, parse_question
 from bench.judge.searches import pair_searches, plan_searches, run_searches
 
 NO_MARGIN = 1e-9
@@ -29,7 +29,8 @@ Rule = Callable[[Sequence[SearchPair]], bool]
 def train_pairs(question: Question, num_pairs: int) -> tuple[list[SearchPair], list[str]]:
     """All pairs of searches, and lines on how much searches and seeds differ."""
     (task,) = question.tasks
-    plans = [plan_searches(question, arm, task, num_pairs) for arm in (question.candidate, question.baseline)]
+    mappings = [compose_arm(question, arm, task) for arm in (question.candidate, question.baseline)]
+    plans = [plan_searches(mapping, num_pairs) for mapping in mappings]
     arms = [run_searches(plan) for plan in plans]
     between, within = deviations(arms[1])
     margin = plans[0].trials[0].config.task.relevant

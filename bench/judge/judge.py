@@ -58,6 +58,8 @@ class Judge:
 
     def __init__(self, question: Question) -> None:
         self.question = question
+        arms = question.candidate, question.baseline
+        self.mappings = {task: [compose_arm(question, arm, task) for arm in arms] for task in question.tasks}
         self.plans = {task: self._plan(task, LOOKS[0]) for task in question.tasks}
         self.tasks = [Progress(task, plans[0].trials[0].config.task.relevant) for task, plans in self.plans.items()]
         Store(question.results_dir).check_writable()
@@ -84,8 +86,7 @@ class Judge:
         return f"{self.question.candidate.optimizer.replace('/', '_')}-{self.key[:8]}"
 
     def _plan(self, task: str, num_searches: int) -> tuple[Plan, Plan]:
-        arms = self.question.candidate, self.question.baseline
-        candidate, baseline = (plan_searches(self.question, arm, task, num_searches) for arm in arms)
+        candidate, baseline = (plan_searches(mapping, num_searches) for mapping in self.mappings[task])
         if [trial.run_id for trial in candidate.trials] == [trial.run_id for trial in baseline.trials]:
             text = "is the baseline itself, trial by trial; --self compares it with itself, tuned anew"
             raise ConfigError("optimizer", self.question.candidate.label, text)
@@ -152,9 +153,6 @@ class Judge:
     def conclude(self) -> Verdict:
         """The verdict on every task, as far as it was looked at."""
         question = self.question
-        candidate, baseline = (
-            compose_arm(question, arm, question.tasks[0], 1) for arm in (question.candidate, question.baseline)
-        )
         search = self.plans[question.tasks[0]][0].sweep
         assert search.search is not None
         verdict = Verdict(
@@ -165,7 +163,7 @@ class Judge:
             trials_per_search=search.search.num_trials,
             fresh_seeds=list(search.fresh_seeds),
             planned_looks=list(LOOKS),
-            notes=list(describe_unequal_ranges(candidate, baseline)),
+            notes=list(describe_unequal_ranges(*self.mappings[question.tasks[0]])),
             tasks=[self._describe(progress) for progress in self.tasks],
         )
         if not question.is_self:

@@ -164,8 +164,8 @@ def _parse_bool(key: str, text: str | None) -> bool:
     return text != "false"
 
 
-def compose_arm(question: Question, arm: Arm, task: str, num_searches: int) -> dict[str, Any]:
-    """The resolved configuration of an arm's searches on a task.
+def compose_arm(question: Question, arm: Arm, task: str) -> dict[str, Any]:
+    """The resolved configuration of a search of an arm on a task.
 
     Raises:
         ConfigError, HydraException, OmegaConfBaseException: what is asked for does not exist.
@@ -175,7 +175,6 @@ def compose_arm(question: Question, arm: Arm, task: str, num_searches: int) -> d
         *DEFAULTS,
         *question.overrides,
         *arm.overrides,
-        f"sweep.search.replicates={num_searches}",
         f"results_dir='{question.results_dir}'",
     ]
     config = compose_with_optimizer(arm.optimizer, overrides, question.own_dirs)

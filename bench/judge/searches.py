@@ -1,7 +1,9 @@
 """The searches of an arm, trained or found again, and what they say when two arms are laid side by side."""
 
 import math
+from collections.abc import Mapping
 from statistics import fmean
+from typing import Any
 
 import pandas as pd
 
@@ -9,14 +11,14 @@ from bench.analysis.scores import log_loss
 from bench.analysis.sequential import SearchPair
 from bench.jobs.job import train_plan
 from bench.jobs.plan import Plan, make_plan
-from bench.judge.question import Arm, Question, compose_arm
 from bench.runs.objective import final_loss
 from bench.runs.schema import Run
 
 
-def plan_searches(question: Question, arm: Arm, task: str, num_searches: int) -> Plan:
-    """The plan of an arm's searches. Raises ConfigError."""
-    return make_plan(compose_arm(question, arm, task, num_searches))
+def plan_searches(mapping: Mapping[str, Any], num_searches: int) -> Plan:
+    """The plan of so many searches of an arm, from the configuration of one. Raises ConfigError."""
+    sweep = mapping["sweep"]
+    return make_plan({**mapping, "sweep": {**sweep, "search": {**sweep["search"], "replicates": num_searches}}})
 
 
 def run_searches(plan: Plan) -> pd.DataFrame:

@@ -108,4 +108,4 @@ def test_another_objective_and_the_judge_refuse_it_in_one_line(plan: MakePlan, s
             plan(*small("mlp"), *options)
     question = parse_question(["optimizer=lion", "task=mlp", STOP])
     with pytest.raises(ConfigError, match=r"^stop_at_target=True: final losses are judged"):
-        compose_arm(question, question.candidate, "mlp", 3)
+        compose_arm(question, question.candidate, "mlp")

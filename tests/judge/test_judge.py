@@ -316,7 +316,7 @@ def test_an_open_question_says_how_many_searches_would_find_twice_the_margin(nee
 
 def test_a_class_without_a_yaml_is_searched_over_ranges_as_wide_as_everybodys() -> None:
     question = parse_question(["optimizer=torch.optim.RAdam", "optimizer.lr=0.002", "task=mlp"])
-    section = compose_arm(question, question.candidate, "mlp", 3)["optimizer"]
+    section = compose_arm(question, question.candidate, "mlp")["optimizer"]
     space = section["search_space"]
     assert (section["_target_"], section["lr"]) == ("torch.optim.RAdam", 0.002)
     assert space["lr"]["high"] / space["lr"]["low"] == pytest.approx(1000, rel=0.01)
@@ -326,7 +326,7 @@ def test_a_class_without_a_yaml_is_searched_over_ranges_as_wide_as_everybodys() 
 
 def test_the_options_of_one_side_stay_on_that_side() -> None:
     question = parse_question(["optimizer=adam", "optimizer.eps=1e-6", "baseline.lr=0.5", "task=mlp", "task.steps=7"])
-    candidate, baseline = (compose_arm(question, arm, "mlp", 3) for arm in (question.candidate, question.baseline))
+    candidate, baseline = (compose_arm(question, arm, "mlp") for arm in (question.candidate, question.baseline))
     assert (candidate["optimizer"]["eps"], baseline["optimizer"]["eps"]) == (1e-6, 1e-8)
     assert (candidate["optimizer"]["lr"], baseline["optimizer"]["lr"]) == (0.01, 0.5)
     assert candidate["task"]["steps"] == baseline["task"]["steps"] == 7
@@ -334,7 +334,7 @@ def test_the_options_of_one_side_stay_on_that_side() -> None:
 
 def test_the_baseline_against_itself_searches_elsewhere_and_is_shown_on_the_same_seeds() -> None:
     question = parse_question(["--self", "task=mlp"])
-    anew, baseline = (compose_arm(question, arm, "mlp", 3)["sweep"] for arm in (question.candidate, question.baseline))
+    anew, baseline = (compose_arm(question, arm, "mlp")["sweep"] for arm in (question.candidate, question.baseline))
     assert anew["search"]["seed"] != baseline["search"]["seed"]
     assert anew["axes"]["seed"] != baseline["axes"]["seed"]
     assert anew["fresh_seeds"] == baseline["fresh_seeds"]
