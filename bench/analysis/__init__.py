@@ -9,7 +9,8 @@ One data contract for every module here. `load.load` turns run folders into
     steps, batch_size, eval_every, loss_scale, relevant, target_metric, target_value, target_mode, precision, device,
     stop_at_target, device_name, num_threads, torch, python, platform, git, bench_version, time, data_fingerprint,
     code_fingerprint, task_options (canonical JSON), hyperparameters (dict of dotted keys), search_space (dict key ->
-    (low, high)), eps_convention, paper, num_parameters, state_bytes, samples_per_step, pack_size, shared_timing,
+    (low, high)), options (dict of the dotted keys outside of optimizer, task and schedule),
+    eps_convention, paper, num_parameters, state_bytes, samples_per_step, pack_size, shared_timing,
     message, context (tokens per sample, NaN without), and of the summary: initial_val_loss, best_val_loss,
     final_val_loss and every other `final_<metric>`, train_seconds, step_seconds, alone_step_seconds (a pack's
     calibration), optimizer_share.

@@ -22,10 +22,10 @@ def label_arms(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         runs: With the column `setting`.
 
     Returns:
-        The runs, and a sentence for every name that was split by versions.
+        The runs, and a sentence for every name that was split by versions, or is not the same under all labels.
     """
-    labels = [f" ({label})" if label else "" for label in runs["label"]]
-    runs = runs.assign(optimizer=runs["optimizer"] + labels)
+    label_notes = _describe_labels(runs)
+    runs = runs.assign(optimizer=runs["optimizer"] + runs["label"].map(label_suffix))
     classes = runs.groupby("optimizer")["optimizer_target"].transform("nunique")
     runs["optimizer"] = runs["optimizer"].where(classes <= 1, runs["optimizer"] + " [" + runs["optimizer_target"] + "]")
     runs = _extend_names(runs, _option_suffixes)
@@ -36,7 +36,42 @@ def label_arms(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         for (setting, name), group in groups(runs.assign(name=unversioned), ["setting", "name"])
         if (count := group["optimizer"].nunique()) > 1
     ]
-    return runs, notes
+    return runs, notes + label_notes
+
+
+def label_suffix(label: str) -> str:
+    """What the name of an optimizer ends in for the runs of a folder with this label."""
+    return f" ({label})" if label else ""
+
+
+def _describe_labels(runs: pd.DataFrame) -> list[str]:
+    """A sentence on each optimizer that differs between labels in what none of them varies."""
+    settings: dict[str, list[str]] = {}
+    for (setting, name), group in groups(runs, ["setting", "optimizer"]):
+        values = {label or "no label": _values(part) for label, part in groups(group, "label")}
+        differing = [
+            f"{key} {', '.join(f'{_only(seen, key)} ({label})' for label, seen in values.items())}"
+            for key in sorted(set().union(*values.values()))
+            if all(len(seen.get(key, ())) <= 1 for seen in values.values())
+            and len({_only(seen, key) for seen in values.values()}) > 1
+        ]
+        if differing:
+            text = f"{name} is not the same under each label: {'; '.join(differing)}."
+            settings.setdefault(text, []).append(setting)
+    return [f"{', '.join(names)}: {text}" for text, names in settings.items()]
+
+
+def _values(runs: pd.DataFrame) -> dict[str, set[str]]:
+    """What the hyperparameters, torch and the code are among the runs, as text."""
+    seen = {"torch": set(runs["torch"]), "code": set(runs["code_fingerprint"].str[:NUM_DIGITS])}
+    for cell in runs["hyperparameters"]:
+        for key, value in cell.items():
+            seen.setdefault(key.removeprefix("optimizer."), set()).add("none" if value is None else str(value))
+    return seen
+
+
+def _only(seen: Mapping[str, set[str]], key: str) -> str:
+    return next(iter(seen.get(key, ())), "not set")
 
 
 def _extend_names(runs: pd.DataFrame, suffixes_of: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:

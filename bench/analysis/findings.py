@@ -86,7 +86,7 @@ def analyse(
     counted = _one_setting_per_task(used)
     chosen = selection.choose_cells(used)
     final, seed_notes = selection.final_runs(used, chosen)
-    baselines = verdicts.choose_baselines(final, baseline)
+    baselines = verdicts.choose_baselines(final, baseline, loaded.labels)
     goals = targets.choose_targets(used, target_overrides)
     rounds = step_times.rounds_of(loaded.rounds, used)
     costs = step_times.step_costs(used, rounds)

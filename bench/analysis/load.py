@@ -19,12 +19,17 @@ TIMED_COLUMNS = ["task", "batch_size", "precision", "device", "optimizer", "sess
 
 @dataclass(frozen=True)
 class Loaded:
-    """What the folders held; the columns stand in `bench.analysis`, those of timed rounds in `TIMED_COLUMNS`."""
+    """What the folders held; the columns stand in `bench.analysis`, those of timed rounds in `TIMED_COLUMNS`.
+
+    Attributes:
+        labels: of the folders, in the order in which they were given.
+    """
 
     runs: pd.DataFrame
     metrics: pd.DataFrame
     problems: pd.DataFrame
     rounds: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=TIMED_COLUMNS))
+    labels: Sequence[str] = ()
 
 
 def load(paths: Sequence[Path] | Mapping[Path, str]) -> Loaded:
@@ -62,7 +67,9 @@ def load(paths: Sequence[Path] | Mapping[Path, str]) -> Loaded:
     runs.index.name = "run"
     turns = list(_read_rounds(list(paths), problems))
     rounds = pd.DataFrame(turns, columns=TIMED_COLUMNS)
-    return Loaded(runs, _concatenate(tables), pd.DataFrame(problems, columns=["path", "problem"]), rounds)
+    return Loaded(
+        runs, _concatenate(tables), pd.DataFrame(problems, columns=["path", "problem"]), rounds, list(labels.values())
+    )
 
 
 def _read_rounds(paths: Sequence[Path], problems: list[dict[str, str]]) -> Iterator[dict[str, object]]:

@@ -15,6 +15,7 @@ from bench.runs.schema import Run, Summary
 
 Plain: TypeAlias = bool | int | float | str | None
 MAX_KEYS = 96
+SECTIONS = ("optimizer", "task", "schedule")  # of a configuration, with columns of their own
 DESCRIPTIVE_KEYS = {"name", "_target_", "labels", "needs_closure"} | DOCUMENTATION
 BUDGET_KEYS = {"name", "_target_", "steps", "batch_size", "eval_every", "target", "loss_scale"} | DOCUMENTATION
 
@@ -43,6 +44,14 @@ def flatten(value: object, prefix: str) -> dict[str, Plain]:
         if len(leaves) > MAX_KEYS or len(stack) > MAX_KEYS:
             raise ValueError(f"{prefix} has more than {MAX_KEYS} values")
     return dict(sorted(leaves.items()))
+
+
+def _flatten_all(sections: Mapping[str, object]) -> dict[str, Plain]:
+    return {
+        key: value
+        for name, section in list(sections.items())[:MAX_KEYS]
+        for key, value in flatten(section, clean_text(name)).items()
+    }
 
 
 def _scalar(item: object) -> Plain:
@@ -75,6 +84,7 @@ def parse_record(run: Run) -> dict[str, object]:
     row.update(_settings(config, environment.device))
     row.update(_optimizer(mapping(config.get("optimizer")), config))
     row.update(_summary(run.summary))
+    row["options"] = _flatten_all({name: value for name, value in config.items() if name not in SECTIONS})
     row |= {"pack_size": float(run.pack.size), "shared_timing": run.pack.shared_timing}
     for name in ("torch", "python", "platform", "device_name", "git", "bench_version", "time"):
         row[name] = clean_text(getattr(environment, name))

@@ -1,19 +1,27 @@
 """A part of what was loaded: some optimizers, some tasks, some values of a hyperparameter."""
 
+import json
 import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from bench.analysis.load import Loaded
+from bench.errors import did_you_mean
 
 SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le, ">=": operator.ge, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "=": operator.eq,
 }  # fmt: skip
+COLUMNS = {
+    "optimizer.name": "optimizer",
+    "task.name": "task",
+    **{f"task.{name}": name for name in ("steps", "batch_size", "eval_every", "loss_scale")},
+    **{f"task.target.{name}": f"target_{name}" for name in ("metric", "value", "mode")},
+}  # keys of the configuration that have a column of another name
 CONDITION = re.compile(r"(?P<key>[\w.]+)\s*(?P<sign><=|>=|!=|<|>|=)\s*(?P<value>\S+)")
 
 
@@ -25,7 +33,8 @@ def select(
     Args:
         loaded: From `load.load`.
         optimizers, tasks: Names, or several with commas between them.
-        where: Conditions that must all hold, `KEY<=VALUE` with one of `SIGNS`; keys as in `optimizer.lr` or `seed`.
+        where: Conditions that must all hold, `KEY<=VALUE` with one of `SIGNS`; keys are those of the configuration,
+            such as `optimizer.lr`, `task.steps` or `seed`, and the columns of `runs`.
 
     Raises:
         ValueError: a name or key that no run has, a condition of another form, or nothing is left.
@@ -51,11 +60,20 @@ def _holds(runs: pd.DataFrame, text: str) -> pd.Series:
     if match is None:
         raise ValueError(f"condition {text!r} is not of the form KEY<=VALUE, with <=, >=, <, >, = or !=")
     key, compare = match["key"], SIGNS[match["sign"]]
-    values = list(runs[key]) if key in runs else [cell.get(key) for cell in runs["hyperparameters"]]
+    values = list(runs[key]) if key in runs else [options.get(key) for options in _configurations(runs)]
     if all(value is None for value in values):
-        keys = sorted({name for cell in runs["hyperparameters"] for name in cell})
-        raise ValueError(f"no run has {key!r} (there are: {', '.join(keys[:12])})")
+        names = {name for options in _configurations(runs) for name in options}
+        keys = sorted(names, key=lambda name: (name.startswith("optimizer."), name))  # of a zoo the longest part
+        raise ValueError(f"no run has {key!r}{did_you_mean(key, keys)} (there are: {', '.join(keys)})")
     return pd.Series([_compare(compare, value, match["value"]) for value in values], index=runs.index)
+
+
+def _configurations(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """What each run was asked for, by dotted keys."""
+    named = zip(*(runs[column] for column in COLUMNS.values()), strict=True)
+    parts = zip(runs["options"], runs["hyperparameters"], runs["task_options"], named, strict=True)
+    for options, hyperparameters, task_options, values in parts:
+        yield {**options, **hyperparameters, **json.loads(task_options), **dict(zip(COLUMNS, values, strict=True))}
 
 
 def _compare(compare: Callable[[Any, Any], bool], value: Any, wanted: str) -> bool:

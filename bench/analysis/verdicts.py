@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.analysis.arms import label_suffix
 from bench.analysis.arrays import Array
 from bench.analysis.failures import failure_interval, failure_p_value, smallest_p_value
 from bench.analysis.frames import groups
@@ -33,19 +34,26 @@ COLUMNS = ["setting", "optimizer", "baseline", "unit", "verdict", "failure_verdi
 NEEDED = ["setting", "optimizer", "replicate", "seed", "score", "scale", "split", "relevant", "fresh"]
 
 
-def choose_baselines(final: pd.DataFrame, wanted: str | None) -> dict[str, str]:
+def choose_baselines(final: pd.DataFrame, wanted: str | None, labels: Sequence[str] = ()) -> dict[str, str]:
     """The baseline of each setting: the one asked for, else the first of `PREFERRED_BASELINES`, else the first by name.
+
+    Args:
+        final: From `selection.final_runs`.
+        wanted: The whole name of an optimizer, or without its label, which is that of the first label that has it.
+        labels: In the order in which they were given.
 
     Raises:
         ValueError: nobody of that name ran.
     """
     pool = sorted(final["optimizer"].unique())
-    if wanted is not None and wanted not in pool:
+    suffixes = dict.fromkeys(["", *map(label_suffix, labels)])
+    asked = [f"{name}{suffix}" for name in ([wanted] if wanted else PREFERRED_BASELINES) for suffix in suffixes]
+    if wanted is not None and not set(asked) & set(pool):
         raise ValueError(f"no baseline {wanted!r} in these runs (there are: {', '.join(pool)})")
     chosen = {}
     for setting, group in groups(final, "setting"):
         names = set(group["optimizer"])
-        order = [wanted] if wanted else [*PREFERRED_BASELINES, *sorted(names)]
+        order = asked if wanted else [*asked, *sorted(names)]
         if found := [name for name in order if name in names]:
             chosen[str(setting)] = found[0]
     return chosen

@@ -29,34 +29,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # fmt: skip
     parser.add_argument(
         "--where", action="append", default=[], metavar="KEY<=VALUE",
-        help="only runs for which this holds, e.g. --where 'optimizer.lr<=1e-2'; may be given several times",
+        help="only runs for which this holds, by any key of their configuration, e.g. --where 'optimizer.lr<=1e-2' "
+        "or --where 'task.steps=200'; may be given several times",
     )  # fmt: skip
     options = parser.parse_args(arguments)
     # Only now: --help should not wait for pandas and matplotlib.
     from bench.report.write import write_report
     from bench.runs.folders import ResultsFolder
 
-    labelled = _labelled(options.paths)
+    try:
+        labelled = _labelled(options.paths)
+    except ValueError as error:
+        return tell_error(str(error), 2)
     home = ResultsFolder(next(iter(labelled))).report if len(labelled) == 1 else Path("report")
     try:
         page = write_report(
             labelled, options.out or home, baseline=options.baseline, targets=options.target,
             optimizers=options.optimizer, tasks=options.task, where=options.where, tell=print,
         )  # fmt: skip
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         return tell_error(str(error), 2)
+    except OSError as error:  # of what is read, a fault is told on the page
+        return tell_error(f"--out {options.out or home}: cannot be written: {error.strerror or error}", 2)
     print(f"report: {page}")
     return 0
 
 
 def _labelled(paths: Sequence[str]) -> dict[Path, str]:
-    """Folders with their labels; a folder that exists under the whole text has none."""
-    labels = {}
+    """Folders with their labels; a folder that exists under the whole text has none.
+
+    Raises:
+        ValueError: two folders have one label, or a folder lies in one of another label: nothing would tell them apart.
+    """
+    labels: dict[Path, str] = {}
     for text in paths:
         label, separator, path = text.partition("=")
         is_labelled = separator and label.isidentifier() and not Path(text).exists()
-        labels[Path(path if is_labelled else text)] = label if is_labelled else ""
+        label, folder = (label, Path(path)) if is_labelled else ("", Path(text))
+        for other, taken in labels.items():
+            if label and label == taken:
+                raise ValueError(f"{text}: the label {label} is that of {other}; give each folder one of its own")
+            if label != taken and _overlap(folder, other):
+                raise ValueError(f"{text}: its runs are those of {f'{taken}={other}' if taken else other} too")
+        labels[folder] = label
     return labels
+
+
+def _overlap(folder: Path, other: Path) -> bool:
+    mine, theirs = folder.resolve(), other.resolve()
+    return mine.is_relative_to(theirs) or theirs.is_relative_to(mine)
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def _with_hyperparameters(frame: pd.DataFrame) -> pd.DataFrame:
     if "hyperparameters" not in frame:
         return frame
     columns = pd.DataFrame(list(frame["hyperparameters"]), index=frame.index)
-    return frame.drop(columns=["hyperparameters", "search_space"]).join(columns)
+    return frame.drop(columns=["hyperparameters", "search_space", "options"]).join(columns)
 
 
 def _write_tables(tables: list[Table], folder: Path) -> None:

@@ -184,3 +184,17 @@ def test_optimizers_identical_to_the_baseline_rarely_yield_any_finding(failure_r
 def test_unknown_baseline_is_refused_with_the_pool() -> None:
     with pytest.raises(ValueError, match=r"no baseline 'sgd' .*base, new"):
         verdicts.choose_baselines(final_frame({"base": [1.0], "new": [1.0]}), "sgd")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "labels", "chosen"),
+    [(None, ("theirs", "mine"), "adamw (theirs)"), (None, ("mine", "theirs"), "adamw (mine)"),
+     ("adamw", ("mine", "theirs"), "adamw (mine)"), ("adamw (theirs)", ("mine", "theirs"), "adamw (theirs)"),
+     ("sgd", ("mine", "theirs"), "sgd (theirs)"), ("adamuon", ("mine", "theirs"), "adamuon (mine)")],
+)  # fmt: skip
+def test_of_labelled_folders_the_baseline_is_the_first_labels_that_has_it(
+    wanted: str | None, labels: tuple[str, ...], chosen: str
+) -> None:
+    names = ("adamuon (mine)", "adamw (mine)", "adamw (theirs)", "sgd (theirs)")
+    final = final_frame({name: [1.0] for name in names})
+    assert verdicts.choose_baselines(final, wanted, labels) == {"task": chosen}

@@ -190,6 +190,17 @@ def test_labels_keep_the_runs_of_two_folders_apart(tmp_path: Path) -> None:
     assert names_of({tmp_path / "a": "mine", tmp_path / "b": ""}) == {"adamw (mine)", "adamw"}
 
 
+def test_what_one_optimizer_differs_in_between_labels_is_said_and_what_a_search_varied_is_not(tmp_path: Path) -> None:
+    for folder, clip in (("a", None), ("b", 1.0)):
+        for lr in (1e-3, 1e-2) if clip else (1e-3,):
+            synthetic.write_run(tmp_path / folder, lr=lr, config={"clip_norm": clip})
+            synthetic.write_run(tmp_path / folder, optimizer="lion", lr=lr)
+    labelled = prepare(load({tmp_path / "a": "mine", tmp_path / "b": "theirs"}).runs)[2]
+    [note] = [note for note in labelled if "label" in note]
+    assert note == "mlp: adamw is not the same under each label: clip_norm none (mine), 1.0 (theirs)."
+    assert not [note for note in prepare(load([tmp_path]).runs)[2] if "label" in note]
+
+
 @pytest.mark.parametrize("labels", [("mine", "theirs"), ("", "")])
 def test_runs_that_lie_in_several_folders_are_counted_and_their_losses_compared(
     tmp_path: Path, labels: tuple[str, str]
@@ -213,6 +224,30 @@ def test_runs_are_selected_by_name_and_by_hyperparameter(tmp_path: Path) -> None
     assert len(select(loaded).runs) == 4
     assert len(select(loaded, optimizers=["adamw"], where=["optimizer.lr<=1e-2", "optimizer.lr!=0.001"]).runs) == 1
     assert set(select(loaded, where=["optimizer.eps=1e-8"]).runs["optimizer"]) == {"adamw"}
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["task.steps<=200", "task.width=32", "task.target.value<0.3", "seed=1", "precision=float64", "optimizer.name=lion",
+     "clip_norm=2", "average.name=ema", "schedule.warmup=0.5", "optimizer.betas.1<0.99"],
+)  # fmt: skip
+def test_every_key_of_a_configuration_selects_runs(tmp_path: Path, condition: str) -> None:
+    synthetic.write_run(tmp_path, config={"average": {"name": "none"}})
+    other = synthetic.write_run(
+        tmp_path, optimizer="lion", seed=1, optimizer_config={"betas": [0.9, 0.98]},
+        config={"precision": "float64", "clip_norm": 2.0, "average": {"name": "ema"}, "schedule": {"warmup": 0.5}},
+        task_config={"steps": 100, "width": 32, "target": {"metric": "val_loss", "value": 0.1, "mode": "min"}},
+    )  # fmt: skip
+    [run_id] = select(load([tmp_path]), where=[condition]).runs["run_id"]
+    assert run_id == other.name
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_and_all_that_there_are(tmp_path: Path) -> None:
+    synthetic.write_run(tmp_path)
+    with pytest.raises(ValueError, match=r"no run has 'task.step', did you mean 'task.steps'\?") as refused:
+        select(load([tmp_path]), where=["task.step<=60"])
+    for key in ("clip_norm", "optimizer.betas.0", "optimizer.weight_decay", "seed", "task.batch_size", "task.width"):
+        assert key in str(refused.value)
 
 
 def test_several_names_come_with_commas_and_a_name_with_a_comma_is_one(tmp_path: Path) -> None:

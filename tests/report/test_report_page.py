@@ -162,7 +162,11 @@ def test_the_same_runs_give_the_same_report(tmp_path: Path) -> None:
      (["in", "--optimizer", "sgd"], "no optimizer 'sgd' in these runs (there are: adamw)"),
      (["in", "--where", "lr"], "not of the form KEY<=VALUE"), (["in", "--where", "optimizer.beta=1"], "no run has"),
      (["in", "--where", "optimizer.lr>1"], "no run is left of 1"),
-     (["in", "--out", "file"], "file")],
+     (["mine=in", "mine=file"], "mine=file: the label mine is that of in; give each folder one of its own"),
+     (["mine=in", "theirs=in"], "theirs=in: its runs are those of mine=in too"),
+     (["in", "mine=in/mlp"], "mine=in/mlp: its runs are those of in too"),
+     (["in", "--out", "file"], "--out file: cannot be written: Not a directory"),
+     (["in", "--out", "file/deep"], "--out file/deep: cannot be written: Not a directory")],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_exit_code_2(
     tmp_path: Path,
@@ -171,7 +175,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     arguments: list[str],
     words: str,
 ) -> None:
-    if arguments[0] == "in":
+    if "in" in arguments[0]:
         synthetic.write_run(tmp_path / "in")
     (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path)
