@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec
 
 Words = ParamSpec("Words")
@@ -82,6 +83,15 @@ def stoppable(command: Callable[Words, int]) -> Callable[Words, int]:
             return tell_error("stopped at once", 130)
 
     return run
+
+
+def how_to_install(extra: str) -> str:
+    """The command that brings an optional extra: into a clone, as the README does, or beside an installed package."""
+    home = Path(__file__).resolve().parents[1]
+    is_clone = (home / "pyproject.toml").is_file()
+    return (
+        f"in {home}, pip install -c constraints.txt -e '.[{extra}]'" if is_clone else f"pip install 'fairstep[{extra}]'"
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
     python scripts/fuzz.py --cases 10000
 
 The properties stand in tests/fuzzing; the tests put a few hundred cases through them. A case that breaks one is shrunk
-and told, and the exit code is 1.
+and told, and the exit code is 1. It needs the extra [dev].
 """
 
 import argparse
@@ -11,8 +11,14 @@ import sys
 import time
 import traceback
 
-from tests.fuzzing.everything import PROPERTIES
-from tests.fuzzing.properties import Property, run_property, share_out
+from bench.errors import how_to_install, tell_error
+
+try:
+    from tests.fuzzing.everything import PROPERTIES
+    from tests.fuzzing.properties import Property, run_property, share_out
+except ModuleNotFoundError as error:
+    text = f"{error.name} is not installed; it is of the extra [dev]: {how_to_install('dev')}"
+    raise SystemExit(tell_error(text, 2)) from error
 
 
 def fuzz(name: str, prop: Property, num_cases: int) -> tuple[str, int]:

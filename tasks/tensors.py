@@ -41,7 +41,10 @@ def package_file(package: str, path: str, extra: str) -> Path:
     for folder in (spec.submodule_search_locations or []) if spec is not None else []:
         if (file := Path(folder, path)).is_file():
             return file
-    raise ValueError(f"its data are {path} of the package {package}, which is not installed: pip install '{extra}'")
+    raise ValueError(
+        f"its data are {path} of the package {package}, which is not installed: pip install '{extra}', "
+        f"in a clone of fairstep pip install -c constraints.txt -e '{extra.replace('fairstep', '.')}'"
+    )
 
 
 class TensorTask(Task):

@@ -25,6 +25,8 @@ usage: python -m bench [KEY=VALUE ...]                      train one trial, or 
 
 options of Hydra: --multirun -m, --cfg, --info, --config-dir DIR (your own conf/), --hydra-help for all of them;
 others: --version
+an extra such as [integrations] is installed in a clone by pip install -c constraints.txt -e '.[integrations]', else by
+pip install 'fairstep[integrations]'
 """
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
-from bench.errors import ConfigError, UnknownKeyError
+from bench.errors import ConfigError, UnknownKeyError, how_to_install
 
 
 def locate(path: str, key: str) -> Any:
@@ -37,7 +37,7 @@ def _how_to_install(error: BaseException) -> str:
         return ""
     text = "\n".join(requirements).replace("_", "-")
     extra = re.search(rf"^{re.escape(package)}\b.*extra == ['\"](?!dev)(.+?)['\"]", text, re.MULTILINE)
-    return f"; pip install fairstep[{extra[1]}]" if extra else ""
+    return f"; {how_to_install(extra[1])}" if extra else ""
 
 
 def bind_options(function: Callable[..., Any], options: Mapping[str, Any], path: str, num_positional: int = 1) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from bench.config.session import SessionConfig
-from bench.errors import ConfigError, JobFailedError, one_line
+from bench.errors import ConfigError, JobFailedError, how_to_install, one_line
 from bench.jobs.packing import Pack
 from bench.jobs.runner import PackRunner
 from bench.runs.schema import Run
@@ -32,7 +32,7 @@ POLL_SECONDS = 1.0  # between two looks whether a stop was asked for
 def check_cluster(address: str) -> None:
     """Raises ConfigError where Dask is not installed."""
     if find_spec("distributed") is None:
-        raise ConfigError("workers", address, "needs Dask: pip install 'fairstep[dask]'")
+        raise ConfigError("workers", address, f"needs Dask: {how_to_install('dask')}")
 
 
 def count_workers(address: str) -> int:

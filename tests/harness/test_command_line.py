@@ -19,6 +19,8 @@ from bench.cli.compose import compose, resolve
 from bench.cli.folders import GROUPS
 from bench.cli.help import COMMANDS
 from bench.config.folders import find_conf_dir
+from bench.config.targets import locate
+from bench.errors import ConfigError
 from tests.harness.conftest import configure
 from tests.processes import Command
 
@@ -143,6 +145,13 @@ def test_an_own_optimizer_whose_folder_is_not_given_is_named(
         "conf/optimizer/mine.yaml is there, but its folder is not given: add --config-dir conf"
         in capfd.readouterr().err
     )
+
+
+def test_a_package_of_an_extra_is_refused_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    requirements = ["torch>=2", "absent-package>=1; extra == 'integrations'"]
+    monkeypatch.setattr("bench.config.targets.requires", lambda name: requirements)
+    with pytest.raises(ConfigError, match=r"; in .*, pip install -c constraints.txt -e '\.\[integrations\]'$"):
+        locate("absent_package.Thing", "optimizer._target_")
 
 
 def test_an_own_module_that_lies_beside_another_folders_conf_is_named(

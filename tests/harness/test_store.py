@@ -51,7 +51,7 @@ def test_a_finished_trial_is_found_and_not_trained_again(
     assert "stored before: nothing was trained" in " ".join(capsys.readouterr().out.split())
     assert (folder / "run.json").stat().st_mtime_ns == written
     run_job(mapping(*small("mlp"), "task.steps=5", "tracker=csv"))
-    assert "no tracker is told of them again" in caplog.text
+    assert "no tracker is told of them again (force=true trains and tells)" in caplog.text
     run_job({**composed, "force": True})
     assert (folder / "run.json").stat().st_mtime_ns > written
 

@@ -279,5 +279,10 @@ def test_without_its_package_only_asking_for_a_tracker_is_a_mistake(
     run_job(mapping(*small("mlp"), "task.steps=5", "tracker=none"))
     with pytest.raises(ConfigError, match="tracker=wandb: not installed"):
         run_job(mapping(*small("mlp"), "task.steps=6", "tracker=wandb"))
-    with pytest.raises(ConfigError, match=r"tracker=tensorboard: not installed: pip install fairstep\[tensorboard\]"):
+    with pytest.raises(
+        ConfigError, match=r"not installed: in .*, pip install -c constraints.txt -e '\.\[tensorboard\]'"
+    ):
+        run_job(mapping(*small("mlp"), "task.steps=6", "tracker=tensorboard"))
+    monkeypatch.setattr("bench.errors.__file__", "/site-packages/bench/errors.py")
+    with pytest.raises(ConfigError, match=r"not installed: pip install 'fairstep\[tensorboard\]', or"):
         run_job(mapping(*small("mlp"), "task.steps=6", "tracker=tensorboard"))

@@ -237,6 +237,6 @@ def test_without_its_extra_a_task_is_refused_in_one_line_that_names_it(monkeypat
         lambda: TabularTask(width=4, num_layers=1, batch_size=4, device=CPU),
         lambda: ResNetBNTask(data="mnist_5k", width=4, split_seed=0, batch_size=4, device=CPU),
     ):
-        with pytest.raises(ValueError, match=r"not installed: pip install 'fairstep\[data\]'$") as caught:
+        with pytest.raises(ValueError, match=r"pip install 'fairstep\[data\]', in a clone .* '\.\[data\]'$") as caught:
             make()
         assert "\n" not in str(caught.value)

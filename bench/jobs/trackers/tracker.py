@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 from torch import Tensor
 
 from bench.config.session import TrackerConfig
-from bench.errors import ConfigError, one_line
+from bench.errors import ConfigError, how_to_install, one_line
 from bench.jobs.trackers.metrics import count_seen, name_metrics
 from bench.runs.schema import Run, Status
 from bench.runs.trial import Trial
@@ -138,12 +138,12 @@ class Mirror:
 
 def check_trackers(config: TrackerConfig) -> None:
     """Raises ConfigError where a tracker is asked for whose package is not installed."""
-    for package, extra in (("wandb", "wandb"), ("tensorboard", "fairstep[tensorboard]")):
+    for package, command in (("wandb", "pip install wandb"), ("tensorboard", how_to_install("tensorboard"))):
         if getattr(config, package):
             try:
                 importlib.import_module(package)
             except ImportError as error:
-                text = f"not installed: pip install {extra}, or use tracker=none"
+                text = f"not installed: {command}, or use tracker=none"
                 raise ConfigError("tracker", package, text) from error
 
 

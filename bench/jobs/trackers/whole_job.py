@@ -27,7 +27,7 @@ def track_job(plan: Plan, runs: Sequence[Run]) -> None:
     trial, has_agent = plan.trials[0], "WANDB_SWEEP_ID" in os.environ
     were_there = all(run.run_id in plan.finished for run in runs)
     if runs and were_there and config.has_any and config.runs == "trial" and not has_agent:
-        log.warning("all trials were stored before: no tracker is told of them again")
+        log.warning("all trials were stored before: no tracker is told of them again (force=true trains and tells)")
         return
     for name in ("csv", "tensorboard") if runs else ():
         if getattr(config, name):
