@@ -71,13 +71,14 @@ def format_value(value: Any, digits: int = LAYOUTS[0].digits) -> str:
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """By dotted key the shortest of its endings that tells it from the others and is no mere position in a list."""
+    """By dotted key the shortest of its endings that tells it from the others; a position in a list keeps its list."""
     return {key: next(ending for ending in _endings(key) if _is_unique(ending, key, keys)) for key in keys}
 
 
 def _endings(key: str) -> list[str]:
     parts = key.split(".")
-    return [".".join(parts[start:]) for start in reversed(range(len(parts))) if not parts[start].isdigit()]
+    is_inside = [any(part.isdigit() for part in parts[max(start - 1, 0) : start + 1]) for start in range(len(parts))]
+    return [".".join(parts[start:]) for start in reversed(range(len(parts))) if not is_inside[start]]
 
 
 def _is_unique(ending: str, key: str, keys: Sequence[str]) -> bool:

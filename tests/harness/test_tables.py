@@ -65,6 +65,7 @@ def test_every_layout_shows_the_same_cells_under_the_same_heads() -> None:
 def test_an_axis_is_headed_by_its_shortest_telling_name() -> None:
     keys = ["optimizer.lr", "optimizer.rest.lr", "optimizer.betas.0", "optimizer.betas.1", "task.loss_scale"]
     assert list(short_names(keys).values()) == ["optimizer.lr", "rest.lr", "betas.0", "betas.1", "loss_scale"]
+    assert list(short_names(["optimizer.groups.0.lr", "seed"]).values()) == ["groups.0.lr", "seed"]
 
 
 def test_a_job_shows_the_accuracy_of_one_run_and_of_a_sweep(
