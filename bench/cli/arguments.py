@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -75,3 +75,15 @@ def check_words(args: Sequence[str], flags: Sequence[str] = ()) -> None:
         elif word not in flags and ("=" not in word or word.startswith("-")) and not word.startswith("--config-dir="):
             known = ", ".join(("KEY=VALUE", "--config-dir DIR", *flags))
             raise ConfigError.of_line(f"{word}: expected {known}")
+
+
+def check_spelling(given: Mapping[str, str], arguments: Sequence[str]) -> None:
+    """Refuse what is nearly an argument of the command. Whatever else there is, the composed configuration refuses.
+
+    Raises:
+        ConfigError: with the argument that is meant.
+    """
+    for key, value in given.items():
+        first = key.lstrip("+~").partition(".")[0]
+        if first not in arguments and (near := get_close_matches(first, arguments, n=1, cutoff=0.75)):
+            raise ConfigError(key, value, f"no such key, did you mean {key.replace(first, near[0], 1)}={value}?")

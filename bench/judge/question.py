@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from bench.cli.arguments import check_spelling
 from bench.cli.compose import compose_with_optimizer, resolve
 from bench.cli.folders import config_dirs, own_dirs
 from bench.config.equal_ranges import search_space_of, width_of
@@ -88,7 +88,7 @@ def parse_question(args: Sequence[str]) -> Question:
     """
     given = dict(_split(arg) for arg in args if "=" in arg and not arg.startswith("-"))
     own = {key: given.pop(key, None) for key in ARGUMENTS}
-    _check_spelling(given)
+    check_spelling(given, ARGUMENTS)
     if "," in (own["baseline"] or ""):
         raise ConfigError("baseline", own["baseline"], "expected one; several candidates are optimizer=NAME,NAME")
     baseline = Arm(own["baseline"] or "adamw", own["baseline"] or "adamw", _take(given, "baseline"))
@@ -113,15 +113,6 @@ def parse_question(args: Sequence[str]) -> Question:
         tuple(f"{key}={value}" for key, value in given.items()),
         tuple(own_dirs(args)),
     )
-
-
-def _check_spelling(given: Mapping[str, str]) -> None:
-    """Refuse what is nearly an argument of the judge. Whatever else there is, the composed configuration refuses."""
-    for key, value in given.items():
-        first = key.partition(".")[0]
-        if first not in ARGUMENTS and (near := get_close_matches(first, ARGUMENTS, n=1, cutoff=0.75)):
-            better = key.replace(first, near[0], 1)
-            raise ConfigError(key, value, f"no such key, did you mean {better}={value}?")
 
 
 def _split(arg: str) -> tuple[str, str]:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.cli.arguments import admit_own_files, check_words
+from bench.cli.arguments import admit_own_files, check_spelling, check_words
 from bench.cli.explain import check_choices, explain, is_mistake
 from bench.cli.folders import own_dirs
 from bench.errors import ConfigError, stoppable, tell_error
 
 log = logging.getLogger(__name__)
 NUM_ROUNDS = 20
+ARGUMENTS = ("optimizer", "baseline", "task", "rounds")
 USAGE = """\
 usage: python -m bench.times optimizer=NAME,NAME,... [baseline=NAME] [task=NAME,...] [rounds=20] [KEY=VALUE ...]
 
@@ -51,6 +52,7 @@ def _measure(args: Sequence[str]) -> None:
     from bench.times.measure import cost_rows, time_rounds
 
     given = {key: value for key, equals, value in (arg.partition("=") for arg in args) if equals and key[0] != "-"}
+    check_spelling(given, ARGUMENTS)
     pool = [name for name in given.pop("optimizer", "").split(",") if name]
     baseline = given.pop("baseline", pool[0] if pool else "")
     if not pool:

@@ -362,6 +362,11 @@ def test_a_wrong_question_is_told_in_one_line(args: list[str], words: str) -> No
     assert words in str(error.value)
 
 
+def test_a_key_that_is_added_is_no_misspelt_one() -> None:
+    question = parse_question(["optimizer=adam", "task=mlp", "+task.accumulate=2", "++seeds=1"])
+    assert question.overrides == ("+task.accumulate=2", "++seeds=1")
+
+
 @pytest.mark.parametrize("word", ["mlp", "--slef", "--minutes=3"])
 def test_a_word_that_means_nothing_is_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["optimizer=adam", word]) == 2

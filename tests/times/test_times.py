@@ -63,6 +63,7 @@ def test_a_damaged_file_of_rounds_is_named_and_read_past(session: Session, tmp_p
     ("args", "words"),
     [
         (["task=mlp"], "which optimizers"),
+        (["optimzer=adam"], "optimzer=adam: no such key, did you mean optimizer=adam?"),
         (["optimizer=adam", "rounds=2"], "from 3 to"),
         (["--config-dir", ".", "optimizer=adum"], "adam"),
         (["--config-dir", "nowhere", "optimizer=adam"], "--config-dir=nowhere: no such folder"),
