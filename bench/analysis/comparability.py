@@ -8,6 +8,7 @@ import pandas as pd
 
 from bench.analysis.arms import label_arms
 from bench.analysis.frames import groups
+from bench.analysis.pairs import count_of
 from bench.analysis.scores import log_loss
 from bench.config.sweep import RAW_LOSS
 from bench.training.record import FINISHED
@@ -38,7 +39,7 @@ def prepare(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     )
     doubled = newest.index[newest]
     if len(doubled):
-        notes.append(f"{len(doubled)} runs are older repetitions of the same trial and are left out.")
+        notes.append(f"Left out as older repetitions of the same trial: {count_of(len(doubled), 'run')}.")
     used = used.drop(index=doubled)
     return runs, used, notes
 
@@ -161,15 +162,19 @@ def _describe_copies(used: pd.DataFrame) -> list[str]:
     if copies.empty:
         return []
     equal = int((copies.groupby("run_id")["judged_loss"].nunique(dropna=False) == 1).sum())
-    text = "runs lie in several of the folders, by configuration, data and code the same training"
-    return [f"{copies['run_id'].nunique()} {text}; {equal} of them have the same final loss there, to the last bit."]
+    count = copies["run_id"].nunique()
+    text = "in several of the folders, by configuration, data and code the same training"
+    same = f"{equal} of them {'has' if equal == 1 else 'have'} the same final loss there, to the last bit."
+    return [f"{count_of(count, 'run')} {'lies' if count == 1 else 'lie'} {text}; {same}"]
 
 
 def _describe_left_out(runs: pd.DataFrame, used: pd.DataFrame) -> list[str]:
     left_out = runs.drop(index=used.index)
     counts = left_out[~left_out["stop_at_target"]]["status"].value_counts()
-    notes = [f"{count} runs with status {status} are listed, and not compared." for status, count in counts.items()]
+    notes = [
+        f"Listed, and not compared: {count_of(count, 'run')} with status {status}." for status, count in counts.items()
+    ]
     if count := int(left_out["stop_at_target"].sum()):
-        text = f"{count} runs were to stop at their target (stop_at_target=true)"
-        notes.append(f"{text}: they have no final loss, and are listed, not compared.")
+        text = f"{count_of(count, 'run')} that stopped at the target (stop_at_target=true), with no final loss"
+        notes.append(f"Listed, and not compared: {text}.")
     return notes

@@ -51,6 +51,6 @@ def _drift(pairs: pd.DataFrame) -> pd.DataFrame:
         on_edge=at_low | at_high,
         learned=learned,
         drift=np.ptp(y) if len(y) else math.nan,
-        slope=np.polyfit(x, y, 1)[0] if len(x) > 1 else math.nan,
+        slope=round(float(np.polyfit(x, y, 1)[0]), 12) + 0.0 if len(x) > 1 else math.nan,  # no 2e-16 for 0
     )
     return drift

@@ -60,6 +60,11 @@ def plural(unit: str) -> str:
     return "searches" if unit == SEARCH else "seeds"
 
 
+def count_of(number: float, noun: str) -> str:
+    """1 seed, 3 searches."""
+    return f"{number:g} {noun if number == 1 else f'{noun}es' if noun == SEARCH else f'{noun}s'}"
+
+
 def failed_units(runs: pd.DataFrame, column: str, unit: str) -> pd.Series:
     """Whether each unit holds a run whose `column` is infinite: a search fails where its cell fails on any seed."""
     keys = ["replicate"] if unit == SEARCH else ["replicate", "seed"]

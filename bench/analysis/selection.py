@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from bench.analysis.frames import groups
+from bench.analysis.frames import each, groups
+from bench.analysis.pairs import count_of
 from bench.runs.objective import rank
 
 KEYS = ["setting", "optimizer", "replicate"]
@@ -82,16 +83,28 @@ def final_runs(used: pd.DataFrame, chosen: pd.DataFrame) -> tuple[pd.DataFrame, 
     )
     final = keyed[(keyed["fresh"] & is_fresh & ~tuned_on) | (~keyed["fresh"] & ~is_fresh)]
     final = final.sort_values("time", kind="stable").drop_duplicates([*KEYS, "seed"], keep="last")
-    notes = []
-    if overlap := int((keyed["fresh"] & is_fresh & tuned_on).sum()):
-        notes.append(f"{overlap} runs on fresh seeds used seeds that had been tuned on; they are left out.")
-    if final["fresh"].any():
-        notes.append("Final comparisons use only runs on fresh seeds, none of which took part in tuning.")
-    reused = chosen[~chosen["fresh"] & (chosen["num_cells"] > 1)]
-    if len(reused):
-        names = shortlist(reused["optimizer"].unique())
-        notes.append(f"No fresh seeds for {names}: cells were chosen and compared on the same seeds, which flatters.")
+    notes = _describe_seeds(chosen, int((keyed["fresh"] & is_fresh & tuned_on).sum()))
     return final.sort_index(), notes
+
+
+def _describe_seeds(chosen: pd.DataFrame, num_overlapping: int) -> list[str]:
+    """Who is compared on fresh seeds, and who on those that were tuned on."""
+    notes = []
+    if num_overlapping:
+        text = "on fresh seeds that had been tuned on"
+        notes.append(f"Left out: {count_of(num_overlapping, 'run')} {text}.")
+    reused = chosen[~chosen["fresh"] & (chosen["num_cells"] > 1)]
+    if chosen["fresh"].any():
+        whose = f" of {_arms(chosen[chosen['fresh']])}" if len(reused) else ""
+        notes.append(f"Final comparisons{whose} use only runs on fresh seeds, none of which took part in tuning.")
+    if len(reused):
+        text = "cells were chosen and compared on the same seeds, which flatters."
+        notes.append(f"No fresh seeds for {_arms(reused)}: {text}")
+    return notes
+
+
+def _arms(chosen: pd.DataFrame) -> str:
+    return shortlist({f"{row.optimizer} on {row.setting}" for row in each(chosen)})
 
 
 def shortlist(names: Iterable[str], limit: int = 8) -> str:

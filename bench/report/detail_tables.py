@@ -7,14 +7,16 @@ import pandas as pd
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
 from bench.analysis.importance import MIN_EXPLAINED, MIN_TRIALS
-from bench.analysis.pairs import plural
+from bench.analysis.pairs import count_of
 from bench.analysis.verdicts import OVERALL
 from bench.report.figures.style import format_number
 from bench.report.table import (
+    BELOW_NOISE,
     MISSING,
     Table,
     finite,
     make_table,
+    plain,
     ratio_text,
 )
 
@@ -84,10 +86,10 @@ def _importance_table(importances: pd.DataFrame) -> Table:
     columns = {"setting": "task", "optimizer": "optimizer", "key": "key", "importance": "importance",
                "interval": "95 % interval", "num_trials": "trials", "explained": "explained"}  # fmt: skip
     note = (
-        "Growth of a random forest's squared error when the key is shuffled, as a share of the variance of the ranks "
-        "of losses; interval over trials. Explained: the forest's share on trials that it has not seen; searches below "
-        f"{100 * MIN_EXPLAINED:.0f} %, or of fewer than {MIN_TRIALS} trials, are left out. It speaks of the ranges of "
-        "this search alone, and another search of as many trials may order the keys otherwise."
+        "Growth of a random forest's squared error when the key is shuffled, in units of the variance of the ranks of "
+        "losses: it may exceed 1; interval over trials. Explained: the forest's share on trials that it has not seen; "
+        f"searches below {100 * MIN_EXPLAINED:.0f} %, or of fewer than {MIN_TRIALS} trials, are left out. It speaks of "
+        "the ranges of this search alone, and another search of as many trials may order the keys otherwise."
     )
     return make_table(frame, columns, title="Importance of hyperparameters", note=note)
 
@@ -110,7 +112,7 @@ def rank_table(found: Findings) -> Table:
     frame = found.ranks.assign(
         interval=[f"{row.rank_low} to {row.rank_high}" for row in each(found.ranks)],
         p_best=[f"{100 * row.p_best:.0f} %" for row in each(found.ranks)],
-        units=[f"{row.num_units} {plural(row.unit)}" for row in each(found.ranks)],
+        units=[count_of(row.num_units, row.unit) for row in each(found.ranks)],
     )
     columns = {
         "setting": "task", "optimizer": "optimizer", "rank": "rank", "interval": "95 % interval", "p_best": "P(best)",
@@ -134,10 +136,13 @@ def noise_table(found: Findings) -> Table:
     }  # fmt: skip
     note = (
         "Standard deviations of the logarithm of the final loss, of optimizer and baseline pooled; 0.01 is 1 %. "
-        "Between searches: of what searches would give if each were scored on endless seeds. Sd of a pair: upper limit "
+        "Between searches: of what searches would give if each were scored on endless seeds; below noise: too little "
+        "to be told from what their seeds explain, and not shown to be 0. Sd of a pair: upper limit "
         "(80 %) over all comparisons of the task; from it, and for the corrected level, the difference that this many "
         "pairs detect in 80 % of cases, and how many pairs would detect the margin."
     )
+    hidden = (table["sd_searches"] == 0) & (table["sd_seeds"] > 0)
+    table = table.assign(sd_searches=table["sd_searches"].map(plain).mask(hidden, BELOW_NOISE))
     return make_table(table, columns, title="Noise and power", note=note, formats={"detectable": finite})
 
 

@@ -69,7 +69,7 @@ const drawBars = (item) => {
     },
     hovertemplate: "%{y}: %{x}<extra></extra>",
   };
-  const look = { height: 90 + 34 * bars.length, xaxis: axis("importance (share of the variance)"), yaxis: axis("") };
+  const look = { height: 90 + 34 * bars.length, xaxis: axis("growth of the squared error (1: the variance)"), yaxis: axis("") };
   return [[trace], layout(look)];
 };
 

@@ -162,7 +162,7 @@ def importance_bars(found: Findings) -> list[dict[str, object]]:
 def importance_note(num_trials: int, explained: float) -> str:
     """What the bars are, how much they rest on, and what they do not say."""
     return (
-        f"By how much a random forest's squared error grows when the key is shuffled, as a share of the variance; 95 % "
+        f"By how much a random forest's squared error grows when the key is shuffled, in units of the variance; 95 % "
         f"interval over n = {num_trials} trials. The forest explains {100 * explained:.0f} % of the ranks of losses "
         "that it has not seen. This is what mattered within the ranges of this search: another range, or another "
         "search of as many trials, may order the keys otherwise."

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.analysis.judged import TaskVerdict, Verdict
+from bench.analysis.pairs import SEARCH, count_of
 from bench.analysis.selection import shortlist
 from bench.analysis.sequential import UNRESOLVED
 from bench.errors import clean_text
@@ -77,9 +78,9 @@ def _describe(task: TaskVerdict) -> str:
     effect, interval = _figures(task)
     searches = task.looks[-1].searches
     if effect == MISSING:
-        return f"{clean_text(task.task)} ({searches} searches of each, no loss of both)"
+        return f"{clean_text(task.task)} ({count_of(searches, SEARCH)} of each, no loss of both)"
     span = "no interval" if interval == MISSING else f"interval {interval}"
-    return f"{clean_text(task.task)} (loss × {effect}, {span}, {searches} searches of each)"
+    return f"{clean_text(task.task)} (loss × {effect}, {span}, {count_of(searches, SEARCH)} of each)"
 
 
 def _figures(task: TaskVerdict) -> tuple[str, str]:

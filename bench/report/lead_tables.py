@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
-from bench.analysis.pairs import plural
+from bench.analysis.pairs import count_of
 from bench.report.table import MISSING, Table, make_table, ratio_text
 
 
@@ -46,7 +46,7 @@ def averaging_table(shares: pd.DataFrame) -> Table:
             for column, name in (("raw_text", "raw"), ("averaged_text", "averaged"), ("gain_text", "gain"))
         },
         share_text=[MISSING if math.isnan(row.share) else f"{100 * row.share:.0f} %" for row in rows],
-        units=[f"{row.num_units} {plural(row.unit)}" for row in rows],
+        units=[count_of(row.num_units, row.unit) for row in rows],
         chosen=[f"{row.weights or 'none'} and {row.baseline_weights or 'none'}" for row in rows],
     )
     columns = {"setting": "task", "optimizer": "optimizer", "baseline": "against", "raw_text": "loss ×, raw",

@@ -1,12 +1,13 @@
 """The page: one self-contained HTML file, and the same in Markdown."""
 
 import json
+import re
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bench.report.explore import compress
 from bench.report.figures.style import Picture
@@ -28,6 +29,7 @@ def render_html(content: Mapping[str, Any], wide: dict[str, str], narrow: dict[s
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["code"] = _mark_code
     template = environment.from_string(files.joinpath("page.html.jinja").read_text(encoding="utf-8"))
     phone = {name: inline_svg(source, f"n{i}") for i, (name, source) in enumerate(narrow.items())}
     # Ours, not the user's: these are the only text that is not escaped.
@@ -38,6 +40,11 @@ def render_html(content: Mapping[str, Any], wide: dict[str, str], narrow: dict[s
         wide={name: Markup(inline_svg(source, f"w{i}")) for i, (name, source) in enumerate(wide.items())},
         narrow=compress(json.dumps(phone)),
     )
+
+
+def _mark_code(text: str) -> Markup:
+    """Escaped, and what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def render_markdown(content: Mapping[str, Any]) -> str:

@@ -11,8 +11,9 @@ from bench.analysis.epsilon import DEFAULT_EPS, EPS
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
 from bench.analysis.intervals import ALPHA, MIN_UNITS
-from bench.analysis.pairs import SEARCH, plural
+from bench.analysis.pairs import SEARCH, count_of, plural
 from bench.analysis.power import MAX_UNITS
+from bench.analysis.selection import shortlist
 from bench.analysis.sequential import BETTER, FAILS_LESS, FAILS_MORE, SAME, UNRESOLVED, WORSE
 from bench.analysis.verdicts import ALL_FAILED, DISAGREE, OVERALL, TOO_FEW
 from bench.report.figures.style import format_number
@@ -29,13 +30,14 @@ def lead(found: Findings) -> str:
     tasks = found.verdicts[found.verdicts["setting"] != OVERALL]
     if tasks.empty:
         return "One optimizer per setting: there is nothing to compare it with."
-    names = sorted(set(found.baselines.values()))
+    names = set(found.baselines.values())
+    whom = names.copy().pop() if len(names) == 1 else f"the baseline of each task ({shortlist(names, 3)})"
     counts = tasks["verdict"].value_counts()
     parts = [f"{counts[verdict]} {verdict}" for verdict in VERDICT_ORDER if verdict in counts]
     failing = tasks["failure_verdict"].value_counts()
     parts += [f"{failing[verdict]} {verdict}" for verdict in (FAILS_MORE, FAILS_LESS) if verdict in failing]
     noun = "comparison" if len(tasks) == 1 else "comparisons"
-    text = f"{len(tasks)} {noun} with {' and '.join(names[:3])}: {', '.join(parts)}."
+    text = f"{len(tasks)} {noun} with {whom}: {', '.join(parts)}."
     return f"{text}{_decided(tasks)} {_scope(tasks)}{_scale_lead(found)}"
 
 
@@ -103,6 +105,8 @@ def headline(row: Any) -> str:
         return f"{row.setting}: {who} ends at a {side} {row.split} loss than {row.baseline}"
     if row.verdict == DISAGREE:
         return f"{pair}: the tasks disagree"
+    if row.verdict == TOO_FEW and row.num_units:
+        return f"{pair}: too few {plural(row.unit)}"
     return f"{pair} are {'not compared' if row.num_units == 0 else UNRESOLVED}"
 
 
@@ -110,13 +114,13 @@ def details(row: Any) -> str:
     """The figures behind `headline`."""
     unit = plural(row.unit)
     if row.verdict == ALL_FAILED:
-        return f"on every one of {row.failed_of:g} and {row.baseline_failed_of:g} {unit}."
+        return f"on every one of {row.failed_of:g} and {count_of(row.baseline_failed_of, row.unit)}."
     if row.num_units == 0:
         return f"they have no {unit} in common on which both succeeded."
     if row.verdict == DISAGREE:
         return "better on some and worse, or failing more often, on others; there is no word for all of them."
-    named = row.unit if row.num_units == 1 else unit
-    count = f"{row.num_units:g} paired {'fresh ' if row.fresh and row.unit != SEARCH else ''}{named}"
+    kind = "paired fresh " if row.fresh and row.unit != SEARCH else "paired "
+    count = f"{row.num_units:g} {kind}{row.unit if row.num_units == 1 else unit}"
     effect = effect_text(row)
     if row.verdict == TOO_FEW:
         return f"{effect} on {count}, and fewer than {MIN_UNITS} carry no interval."
@@ -163,10 +167,9 @@ def _outlook(row: Any) -> str:
 
 def failure_sentence(row: Any) -> Sentence:
     """How often both sides failed, with exact intervals."""
-    unit = plural(row.unit)
 
     def rate(failed: float, units: float, low: float, high: float) -> str:
-        return f"{failed:g} of {units:g} {unit} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+        return f"{failed:g} of {count_of(units, row.unit)} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
 
     mine = rate(row.failed, row.failed_of, row.failed_low, row.failed_high)
     other = rate(row.baseline_failed, row.baseline_failed_of, row.baseline_failed_low, row.baseline_failed_high)
@@ -215,9 +218,11 @@ def scale_sentences(comparison: pd.DataFrame) -> list[Sentence]:
         scales = f"with the loss × {format_scale(row.loss_scale)} instead of × {format_scale(row.reference_scale)}"
         who = f"{row.task}: {row.optimizer}"
         if row.num_identical == row.num_pairs:
-            lines.append((f"{who} repeats every loss bit for bit", f"{scales}, {row.num_pairs} pairs of runs."))
+            lines.append(
+                (f"{who} repeats every loss bit for bit", f"{scales}, {count_of(row.num_pairs, 'pair')} of runs.")
+            )
         else:
-            identical = f"{row.num_identical} of {row.num_pairs} pairs of runs are bit-identical"
+            identical = f"bit-identical: {row.num_identical} of {count_of(row.num_pairs, 'pair')} of runs"
             change = f"the median final loss changes by {signed(row.median_change)}"
             lines.append((f"{who} moves", f"{scales}, {identical}; {change}."))
     return lines
@@ -231,10 +236,11 @@ def speed_sentences(table: pd.DataFrame, targets: pd.DataFrame) -> list[Sentence
         arrived, other = row.missed_of - row.missed, row.baseline_missed_of - row.baseline_missed
         if not arrived and not other:
             continue
-        goal, unit = goals[row.setting], plural(row.unit)
+        goal = goals[row.setting]
         what = f"to {goal.metric} {'≤' if goal.mode == 'min' else '≥'} {format_number(goal.value)}"
         who = f"{row.setting}: {row.optimizer}"
-        counts = f"{arrived:g} of {row.missed_of:g} against {other:g} of {row.baseline_missed_of:g} {unit} arrive"
+        whole = count_of(row.baseline_missed_of, row.unit)
+        counts = f"{arrived:g} of {row.missed_of:g} against {other:g} of {whole} arrive"
         if row.num_units == 0:
             late = f"{who} does not reach the target, {row.baseline} does" if other else (
                 f"{who} reaches the target, {row.baseline} does not"

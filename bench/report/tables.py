@@ -10,7 +10,7 @@ import pandas as pd
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
 from bench.analysis.intervals import MIN_UNITS
-from bench.analysis.pairs import plural
+from bench.analysis.pairs import count_of
 from bench.report.figures.style import format_number
 from bench.report.sentences import interval_text
 from bench.report.table import (
@@ -33,7 +33,7 @@ def verdict_table(found: Findings) -> Table:
     frame = found.verdicts.assign(
         effect=[effect(row) for row in rows],
         interval=[MISSING if math.isinf(row.low) else interval_text(row) for row in rows],
-        units=[f"{row.num_units:g} {plural(row.unit)}" for row in rows],
+        units=[count_of(row.num_units, row.unit) for row in rows],
         p=[MISSING if row.num_units < MIN_UNITS else f"{row.p_holm:.2g}" for row in rows],
         failures=[_failures(row) for row in rows],
     )

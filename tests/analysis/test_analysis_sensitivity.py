@@ -49,6 +49,11 @@ def test_response_curve_tunes_the_other_keys_anew_and_keeps_the_slice() -> None:
     assert eps["fixed_loss"].tolist() == [1.0, 5.0, 8.0]
 
 
+def test_a_best_lr_that_stays_has_a_slope_of_zero_without_what_rounding_leaves() -> None:
+    drift = epsilon.best_lr_drift(grid({(lr, 10.0**k): abs(lr - 3e-4) for lr in (1e-4, 3e-4) for k in range(-9, -2)}))
+    assert set(drift["slope"]) == {0.0}
+
+
 def test_best_lr_drifts_with_eps_where_something_is_learned() -> None:
     drift = epsilon.best_lr_drift(grid(LOSSES))
     assert drift["best_lr"].tolist()[:2] == [0.001, 0.01]

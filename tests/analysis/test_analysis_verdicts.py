@@ -48,7 +48,8 @@ def test_an_interval_that_leaves_the_margin_and_holds_one_is_unresolved_and_tell
 def test_too_few_seeds_decide_nothing_however_large_the_difference(count: int) -> None:
     row = compare({"base": [1.0] * count, "new": [9.0] * count})
     assert row["verdict"] == "too few"
-    assert "fewer than 3 carry no interval" in details(row)
+    assert headline(row) == "task: new at its setting and base: too few seeds"
+    assert f"{count} paired seed{'s' * (count > 1)}, and fewer than 3 carry no interval" in details(row)
 
 
 def test_seeds_that_are_not_shared_are_not_paired() -> None:

@@ -139,6 +139,7 @@ def test_a_search_shows_its_trials_and_what_mattered(browser: Any) -> None:
         "return arguments[0].querySelector('.js-plotly-plot').data[0]", figures["importances"]
     )
     assert bars["y"][-1] == "lr"  # the largest stands on top
+    assert figures["importances"].find_element("css selector", ".xtitle").text.endswith("(1: the variance)")
     assert "n = 2" in figures["importances"].find_element("tag name", "figcaption").text
 
 

@@ -157,7 +157,7 @@ def test_an_older_repetition_of_a_trial_is_left_out(tmp_path: Path) -> None:
     runs, used, notes = prepare(load([tmp_path]).runs)
     assert (len(runs), len(used)) == (2, 1)
     assert used["run_id"].item() != "0" * 16
-    assert "1 runs are older repetitions" in " ".join(notes)
+    assert notes == ["Left out as older repetitions of the same trial: 1 run."]
 
 
 def names_of(root: Path | dict[Path, str]) -> set[str]:

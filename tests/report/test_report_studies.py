@@ -95,6 +95,12 @@ def test_the_page_says_first_what_was_found_and_reads_test_losses(replicated: Pa
     assert not re.search(r"0\.00 ×|e\+\d+ %", page)
 
 
+def test_the_page_marks_code_and_shows_no_backticks(zoo: Path) -> None:
+    page = text_of(zoo / "report" / "index.html")
+    assert "<code>python -m bench.times</code>" in page
+    assert "`" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+
+
 def test_tables_come_as_markdown_and_latex_too(zoo: Path) -> None:
     tables = zoo / "report" / "tables"
     latex = (tables / "comparisons_with_the_baseline.tex").read_text(encoding="utf-8")
