@@ -46,16 +46,21 @@ const drawCurves = (item, styles) => {
   })];
 };
 
+// A phone has 40 to 60 pixels from axis to axis: two digits of 3.69e-12, and letters of which eight fit between.
 const drawSearch = (item) => {
   const values = item.axes.at(-1).values;
-  const dimensions = item.axes.map(({ label, values, ticks, texts }) => ({ label: plain(label), values, tickvals: ticks, ticktext: texts }));
+  const margin = isNarrow() ? { l: 44, r: 64, t: 64, b: 20 } : { l: 60, r: 44, t: 44, b: 20 };
+  const gap = (document.getElementById("explore").clientWidth - margin.l - margin.r) / (item.axes.length - 1);
+  const brief = (text) => isNarrow() ? text.replace(/\d\.\d+(?=e)/, (mantissa) => +Number(mantissa).toPrecision(2)) : text;
+  const dimensions = item.axes.map(({ label, values, ticks, texts }) => ({ label: plain(label), values, tickvals: ticks, ticktext: texts.map(brief) }));
   const font = { color: themed("--ink"), size: 12 };
+  const tickfont = { ...font, size: Math.min(12, gap / 4.8) };
   const trace = {
-    type: "parcoords", dimensions, labelangle: isNarrow() ? -25 : 0, labelfont: font, tickfont: font, rangefont: { ...font, size: 1, color: "rgba(0,0,0,0)" },
+    type: "parcoords", dimensions, labelangle: isNarrow() ? -25 : 0, labelfont: font, tickfont, rangefont: { ...font, size: 1, color: "rgba(0,0,0,0)" },
     line: { color: values, colorscale: [[0, "#009E73"], [0.5, "#E69F00"], [1, "#B3390B"]] },
     unselected: { line: { color: themed("--grid"), opacity: 0.6 } },
   };
-  return [[trace], layout({ height: 360, margin: { l: 60, r: isNarrow() ? 64 : 44, t: isNarrow() ? 64 : 44, b: 20 } })];
+  return [[trace], layout({ height: 360, margin })];
 };
 
 const drawBars = (item) => {

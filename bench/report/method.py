@@ -96,8 +96,14 @@ def _machine_table(used: pd.DataFrame) -> Table:
     grouped = used.groupby(list(columns), dropna=False)
     frame = grouped.agg(runs=("run_id", "size"), first=("time", "min"), last=("time", "max")).reset_index()
     return make_table(
-        frame, columns | {"runs": "runs", "first": "first", "last": "last"}, title="Machines and versions"
-    )
+        frame, columns | {"runs": "runs", "first": "first", "last": "last"}, title="Machines and versions",
+        formats=dict.fromkeys(("first", "last"), _to_the_minute),
+    )  # fmt: skip
+
+
+def _to_the_minute(time: str) -> str:
+    """2026-01-01 07:30 of 2026-01-01T07:30:12+00:00."""
+    return time[:16].replace("T", " ")
 
 
 def run_groups(runs: pd.DataFrame) -> tuple[list[RunGroup], str]:

@@ -26,3 +26,10 @@ document.addEventListener("click", (event) => {
   });
   body.append(...keyed.map(([, row]) => row));
 });
+// A table that goes on at the right fades out there.
+const fade = (box) => box.classList.toggle("more", box.scrollWidth - box.clientWidth - box.scrollLeft > 1);
+const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => fade(target)));
+for (const box of document.querySelectorAll(".scroll")) {
+  sizes.observe(box);
+  box.addEventListener("scroll", () => fade(box), { passive: true });
+}

@@ -155,9 +155,9 @@ def _document(given: dict[str, Any], facts: dict[str, Any], own: dict[str, Any],
         },
         "pack": {"size": 8 if given["shared"] else 1, "shared_timing": given["shared"]},
         "environment": {
-            "python": "3.11.7", "torch": "2.13.0", "platform": "Linux", "device": "cpu", "device_name": "a CPU",
-            "num_threads": 2, "git": "0123abc", "bench_version": "0.1.0", "time": "2026-01-01T00:00:00+00:00",
-            "cuda": None, **given["environment"],
+            "python": "3.11.7", "torch": "2.13.0+cpu", "platform": "Linux-6.18.44-x86_64-with-glibc2.36",
+            "device": "cpu", "device_name": "AMD EPYC x 2", "num_threads": 2, "git": "0123abc45678",
+            "bench_version": "0.2.0.dev0", "time": "2026-01-01T00:00:00+00:00", "cuda": None, **given["environment"],
         },
     }  # fmt: skip
 

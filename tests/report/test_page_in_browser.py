@@ -159,6 +159,35 @@ def test_no_table_of_results_is_cut_off_on_a_desk(browser: Any) -> None:
     assert browser.execute_script(cut) == []
 
 
+def test_on_a_phone_a_table_that_goes_on_fades_out_until_one_has_scrolled_to_its_end(browser: Any) -> None:
+    boxes = "return Array.from(document.querySelectorAll('main .scroll')).filter((one) => one.checkVisibility() && "
+    fading, wider = f"{boxes}one.matches('.more'))", f"{boxes}one.scrollWidth > one.clientWidth + 1)"
+    assert browser.execute_script(fading) == []
+    emulate(browser, width=390)
+    tables = wait_until(lambda: (found := browser.execute_script(wider)) == browser.execute_script(fading) and found)
+    browser.execute_script("arguments[0].scrollLeft = 9999", tables[0])
+    wait_until(lambda: browser.execute_script(fading) == tables[1:])
+    browser.execute_script("arguments[0].scrollLeft = 0", tables[0])
+    emulate(browser)
+    wait_until(lambda: browser.execute_script(fading) == [])
+
+
+def test_on_a_phone_the_labels_of_six_axes_keep_apart(browser: Any) -> None:
+    axis = {"label": "key", "values": [0, 1, 2], "ticks": [0, 1, 2], "texts": ["3.69e-12", "0.00118", "0.901"]}
+    overlaps = """
+    const boxes = Array.from(arguments[0].querySelectorAll(".axis .tick text"), (one) => one.getBoundingClientRect());
+    return [boxes.length, boxes.filter((a, i) => boxes.some((b, j) =>
+      i < j && a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)).length];"""
+    emulate(browser, width=390)
+    browser.execute_script("Plotly.newPlot(document.body.appendChild(document.createElement('div')), "
+                           "...drawSearch({axes: arguments[0]}))", [axis] * 6)  # fmt: skip
+    plot = browser.find_element("css selector", "body > div:last-child")
+    wait_until(lambda: browser.execute_script(overlaps, plot)[0] == 18)
+    assert browser.execute_script(overlaps, plot)[1] == 0
+    browser.execute_script("arguments[0].remove()", plot)
+    emulate(browser)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_a_phone_and_the_dark_page_is_dark(browser: Any, scheme: str) -> None:
     emulate(browser, width=390, scheme=scheme)

@@ -64,8 +64,8 @@ def _draw_panel(axis: Axes, curves: pd.DataFrame, measure: str, palette: Palette
 def _draw_target(axis: Axes, targets: pd.DataFrame, setting: str) -> None:
     for target in each(targets[(targets["setting"] == setting) & (targets["metric"] == "val_loss")]):
         axis.axhline(target.value, color=MUTED, lw=0.9, ls=(0, (2, 2)), zorder=1)
-        axis.annotate("target", (1, target.value), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                      fontsize=8, color=MUTED)  # fmt: skip
+        axis.annotate("target", (1, target.value), xycoords=("axes fraction", "data"), xytext=(3, 0),
+                      textcoords="offset points", va="center", fontsize=8, color=MUTED)  # fmt: skip
 
 
 def _add_samples(axis: Axes, curves: pd.DataFrame) -> None:

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from bench.analysis.epsilon import EPS, LR
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
-from bench.analysis.sensitivity import is_log_key
+from bench.analysis.sensitivity import is_log_key, number_of
 from bench.report.figures.style import (
     INK,
     MAX_LINES,
@@ -42,12 +42,16 @@ def _draw_key(found: Findings, palette: Palette, key: str) -> Picture:
     figure, axes = panels(settings, palette)
     log = is_log_key(list(curves["value"]))
     smallest = curves.loc[curves["value"] > 0, "value"].min()
+    chosen = _chosen_cells(found, key)
+    if log:
+        chosen["value"] = chosen["value"].where(chosen["value"] > 0, zero_position(smallest))
     for axis, setting in zip(axes, settings, strict=False):
         mine = curves[curves["setting"] == setting]
         for (optimizer, _), curve in list(groups(mine, ["optimizer", "sweep"]))[:MAX_LINES]:
             if log:
                 curve = curve.assign(value=curve["value"].where(curve["value"] > 0, zero_position(smallest)))
-            draw_response(axis, curve, palette, optimizer)
+            _draw_response(axis, curve, palette, optimizer)
+            _draw_chosen(axis, chosen[(chosen["setting"] == setting) & (chosen["optimizer"] == optimizer)], palette)
         limit_losses(axis, mine["loss"])
         if log and (mine["value"] == 0).any():
             log_axis_from_zero(axis, smallest)
@@ -64,14 +68,29 @@ def _draw_key(found: Findings, palette: Palette, key: str) -> Picture:
     name = key.removeprefix("optimizer.")
     caption = (
         f"Median over seeds (n = {span(seeds)}), all other keys tuned anew at each value; band: "
-        "their range; star: the best. Where every value was drawn once (a random search) each dot is one trial. "
-        "Crosses at the top: diverged."
+        "their range; star: the setting that was chosen, one of each search, by the mean over its seeds. Where every "
+        "value was drawn once (a random search) each dot is one trial. Crosses at the top: diverged."
     )
     slug = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:40]
     return Picture(f"sensitivity_{slug}", f"Sensitivity to {short(name)}", caption, figure)
 
 
-def draw_response(axis: Axes, curve: pd.DataFrame, palette: Palette, optimizer: str) -> None:
+def _chosen_cells(found: Findings, key: str) -> pd.DataFrame:
+    """setting, optimizer, value of the key and median loss of the cells that the tables name as best."""
+    keys = ["setting", "optimizer", "cell"]
+    cells = found.sweep_cells.merge(found.chosen[keys].drop_duplicates(), on=keys)
+    cells["value"] = [number_of(values.get(key)) for values in cells["values"]]
+    known: pd.DataFrame = cells[np.isfinite(cells["value"]) & np.isfinite(cells["loss"])].copy()
+    return known
+
+
+def _draw_chosen(axis: Axes, chosen: pd.DataFrame, palette: Palette) -> None:
+    for row in each(chosen):
+        axis.plot(row.value, row.loss, marker="*", ms=13, color=palette.color(row.optimizer), mec="white", mew=0.8,
+                  zorder=5)  # fmt: skip
+
+
+def _draw_response(axis: Axes, curve: pd.DataFrame, palette: Palette, optimizer: str) -> None:
     """One optimizer's response: a line with a band on a grid, dots where values were drawn, crosses for diverged."""
     curve = curve.sort_values("value")
     finite = curve[np.isfinite(curve["loss"])]
@@ -83,10 +102,6 @@ def draw_response(axis: Axes, curve: pd.DataFrame, palette: Palette, optimizer: 
     if not drawn:
         band = finite[np.isfinite(finite["low"]) & np.isfinite(finite["high"])]
         axis.fill_between(band["value"], band["low"], band["high"], color=palette.color(optimizer), alpha=0.15, lw=0)
-    if len(finite):
-        best = finite.loc[finite["loss"].idxmin()]
-        axis.plot(best["value"], best["loss"], marker="*", ms=13, color=palette.color(optimizer), mec="white", mew=0.8,
-                  zorder=5)  # fmt: skip
     lost = curve[np.isinf(curve["loss"])]
     crosses = axis.plot(lost["value"], np.full(len(lost), 0.97), "x", color=palette.color(optimizer), ms=6, mew=1.6,
                         transform=axis.get_xaxis_transform(), clip_on=False)  # fmt: skip
