@@ -175,6 +175,6 @@ def _describe_left_out(runs: pd.DataFrame, used: pd.DataFrame) -> list[str]:
         f"Listed, and not compared: {count_of(count, 'run')} with status {status}." for status, count in counts.items()
     ]
     if count := int(left_out["stop_at_target"].sum()):
-        text = f"{count_of(count, 'run')} that stopped at the target (stop_at_target=true), with no final loss"
+        text = f"{count_of(count, 'run')} with stop_at_target=true, without a final loss"
         notes.append(f"Listed, and not compared: {text}.")
     return notes

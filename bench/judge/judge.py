@@ -87,7 +87,8 @@ class Judge:
 
     def _plan(self, task: str, num_searches: int) -> tuple[Plan, Plan]:
         candidate, baseline = (plan_searches(mapping, num_searches) for mapping in self.mappings[task])
-        if [trial.run_id for trial in candidate.trials] == [trial.run_id for trial in baseline.trials]:
+        shown = [([trial.run_id for trial in plan.trials], plan.sweep.objective) for plan in (candidate, baseline)]
+        if shown[0] == shown[1]:
             text = "is the baseline itself, trial by trial; --self compares it with itself, tuned anew"
             raise ConfigError("optimizer", self.question.candidate.label, text)
         return candidate, baseline

@@ -69,7 +69,7 @@ def test_it_is_stored_checked_replayed_and_found_again_and_never_mixed_with_a_fu
     runs, used, notes = prepare(load([results]).runs)
     assert runs["setting"].nunique() == 2
     assert list(used["status"]) == ["completed"]
-    assert any("1 runs were to stop at their target" in note for note in notes)
+    assert any("1 run with stop_at_target=true, without a final loss" in note for note in notes)
 
 
 def test_runs_that_stop_are_compared_with_nothing_even_where_they_never_got_there(
