@@ -179,9 +179,10 @@ def test_on_a_phone_the_labels_of_six_axes_keep_apart(browser: Any) -> None:
     return [boxes.length, boxes.filter((a, i) => boxes.some((b, j) =>
       i < j && a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)).length];"""
     emulate(browser, width=390)
-    browser.execute_script("Plotly.newPlot(document.body.appendChild(document.createElement('div')), "
-                           "...drawSearch({axes: arguments[0]}))", [axis] * 6)  # fmt: skip
-    plot = browser.find_element("css selector", "body > div:last-child")
+    browser.execute_script("const plot = document.createElement('div'); "
+                           "document.getElementById('explore').append(plot); "
+                           "Plotly.newPlot(plot, ...drawSearch({axes: arguments[0]}))", [axis] * 6)  # fmt: skip
+    plot = browser.find_element("css selector", "#explore > div:last-child")
     wait_until(lambda: browser.execute_script(overlaps, plot)[0] == 18)
     assert browser.execute_script(overlaps, plot)[1] == 0
     browser.execute_script("arguments[0].remove()", plot)
