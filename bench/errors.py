@@ -1,4 +1,4 @@
-"""The errors that a user reads as one line."""
+"""The errors that a user reads as one line, and the words that lines are made of."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -9,7 +9,6 @@ from typing import Any, ParamSpec
 
 Words = ParamSpec("Words")
 MAX_TEXT = 160
-
 MAX_LINE = 1000
 
 
@@ -98,6 +97,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`, did you mean 'x'?` where a known name is near, else nothing."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f", did you mean '{near[0]}'?" if near else ""
+
+
+def plural(noun: str) -> str:
+    """seeds, searches."""
+    return f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+
+
+def count_of(number: float, noun: str) -> str:
+    """1 seed, 3 searches."""
+    return f"{number:g} {noun if number == 1 else plural(noun)}"
 
 
 def shorten(value: Any, width: int = 80) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.cli.compose import compose, resolve
+from bench.errors import count_of
 from bench.jobs.plan import Plan, make_plan
 from bench.runs.environment import describe_environment
 
@@ -16,7 +17,7 @@ def compose_plan(*overrides: str) -> Plan:
 def describe_machine(device: str) -> str:
     """The line above a table: what measured it, and when."""
     machine = describe_environment(device)
-    return f"torch {machine.torch}, {machine.device_name}, {machine.num_threads} threads, {machine.time}"
+    return f"torch {machine.torch}, {machine.device_name}, {count_of(machine.num_threads, 'thread')}, {machine.time}"
 
 
 def publish(lines: Sequence[str], out: Path | None) -> None:

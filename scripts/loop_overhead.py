@@ -20,6 +20,7 @@ from typing import Any
 from common import compose_plan
 from torch import Tensor
 
+from bench.errors import count_of
 from bench.runs.environment import describe_environment
 from bench.runs.trial import Trial
 from bench.training.components import Task
@@ -112,8 +113,8 @@ def write(rows: Sequence[tuple[str, str, float, float, float]], args: argparse.N
         "",
         f"Command: `python {' '.join(sys.argv)}`",
         "",
-        f"{environment['device_name']}, {environment['num_threads']} threads, load {load:.1f} at the start; "
-        f"Python {environment['python']}, torch {environment['torch']}, {environment['time'][:10]}. "
+        f"{environment['device_name']}, {count_of(environment['num_threads'], 'thread')}, load {load:.1f} at the "
+        f"start; Python {environment['python']}, torch {environment['torch']}, {environment['time'][:10]}. "
         f"Median of {args.repeats} alternating repeats of {args.steps} steps; goal: at most {GOAL} times.",
         "",
         "| task | optimizer | bare, ms/step | ours, ms/step | ratio |",

@@ -23,6 +23,7 @@ from common import compose_plan
 from omegaconf import OmegaConf
 
 from bench.config.folders import find_conf_dir
+from bench.errors import count_of
 from bench.jobs.packing import Pack
 from bench.jobs.runner import PackRunner
 from bench.runs.schema import Environment, Run
@@ -137,8 +138,8 @@ def write(rows: Rows, environment: Environment, args: argparse.Namespace, load: 
         "",
         f"Command: `python {' '.join(sys.argv)}`",
         "",
-        f"{environment.device_name}, {environment.num_threads} threads, load {load:.1f} at the start; fairstep "
-        f"{environment.bench_version}, Python {environment.python}, torch {environment.torch}, "
+        f"{environment.device_name}, {count_of(environment.num_threads, 'thread')}, load {load:.1f} at the start; "
+        f"fairstep {environment.bench_version}, Python {environment.python}, torch {environment.torch}, "
         f"{environment.time[:10]}. Times: median of {args.rounds} rounds, whose noise shows in adam, which does "
         "AdamW's work; `python -m bench.times` tells steps apart with an interval. Share and state: on gpt_nano.",
         f"The bigram count model has a validation loss of {bigram}.",

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from bench.errors import count_of
 from optimizers.adam import AdamW
 from optimizers.adaptive_muon import AdaptiveMuon
 from optimizers.ademamix import AdEMAMix, SimplifiedAdEMAMix
@@ -259,7 +260,7 @@ def _conditions(args: argparse.Namespace) -> list[str]:
     return [
         f"Command: `python {shlex.join(sys.argv)}`",
         "",
-        f"{device}, {args.threads} threads, Python {platform.python_version()}, {', '.join(packages)}. "
+        f"{device}, {count_of(args.threads, 'thread')}, Python {platform.python_version()}, {', '.join(packages)}. "
         f"Median of {args.repeats} interleaved steps. "
         f"Load average at the start: {args.load:.1f} on {os.cpu_count()} cores.",
     ]

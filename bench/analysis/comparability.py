@@ -8,9 +8,9 @@ import pandas as pd
 
 from bench.analysis.arms import label_arms
 from bench.analysis.frames import groups
-from bench.analysis.pairs import count_of
 from bench.analysis.scores import log_loss
 from bench.config.sweep import RAW_LOSS
+from bench.errors import count_of
 from bench.training.record import FINISHED
 
 SETTING_KEYS = ["task", "data_fingerprint", "task_options", "steps", "batch_size", "eval_every", "loss_scale",

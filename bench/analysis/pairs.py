@@ -55,16 +55,6 @@ def pair_arms(arm: pd.DataFrame, other: pd.DataFrame, column: str) -> Arms:
                 len(other_failed), len(pairs))  # fmt: skip
 
 
-def plural(unit: str) -> str:
-    """What several units are called; mixed ones, as in ranks over tasks, are seeds."""
-    return "searches" if unit == SEARCH else "seeds"
-
-
-def count_of(number: float, noun: str) -> str:
-    """1 seed, 3 searches."""
-    return f"{number:g} {noun if number == 1 else f'{noun}es' if noun == SEARCH else f'{noun}s'}"
-
-
 def failed_units(runs: pd.DataFrame, column: str, unit: str) -> pd.Series:
     """Whether each unit holds a run whose `column` is infinite: a search fails where its cell fails on any seed."""
     keys = ["replicate"] if unit == SEARCH else ["replicate", "seed"]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from bench.analysis.frames import each, groups
-from bench.analysis.pairs import count_of
+from bench.errors import count_of
 from bench.runs.objective import rank
 
 KEYS = ["setting", "optimizer", "replicate"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.config.sweep import Stage
-from bench.errors import JobFailedError, StoreError, shorten
+from bench.errors import JobFailedError, StoreError, count_of, shorten
 from bench.jobs.plan import Plan, make_plan
 from bench.jobs.progress import Display
 from bench.jobs.summary import print_plan, print_summary
@@ -86,7 +86,7 @@ def _train_stage(plan: Plan) -> tuple[list[Run], StopSignal]:
     runs = dict(plan.finished)
     bare = sum(WEIGHTS_FILE not in run.files for run in runs.values())
     if plan.session.save_weights and bare:
-        log.warning("%d finished runs were stored without weights; force=true trains them again", bare)
+        log.warning("stored without weights: %s; force=true trains again", count_of(bare, "finished run"))
     packing = plan.packing
     steps = {trial.run_id: trial.config.task.steps for trial in plan.missing}
     with StopSignal() as stop, Display(steps, _name_stage(plan)) as display:
@@ -95,7 +95,7 @@ def _train_stage(plan: Plan) -> tuple[list[Run], StopSignal]:
                 runs[run.run_id] = run
         except StoreError as error:
             num_stored = sum(Store(plan.session.results_dir).find_finished(trial) is not None for trial in plan.trials)
-            kept = f"{num_stored} of {len(plan.trials)} trials are stored; the same command goes on from there"
+            kept = f"{num_stored} of {count_of(len(plan.trials), 'trial')} stored; the same command goes on from there"
             raise StoreError(f"{error}; {kept}") from error
     return [runs[trial.run_id] for trial in plan.trials if trial.run_id in runs], stop
 
@@ -113,7 +113,9 @@ def _exit_unless_fine(runs: Sequence[Run], plan: Plan, stop: StopSignal) -> None
         print_summary(plan, runs)
     if stop.number is not None:
         kept = sum(run.status != "interrupted" for run in runs)
-        log.warning("stopped: %d of %d trials are finished; the same command goes on from here", kept, len(plan.trials))
+        told = f"{kept} of {count_of(len(plan.trials), 'trial')} finished"
+        log.warning("stopped: %s; the same command goes on from here", told)
         raise SystemExit(128 + stop.number)
     if failed:
-        raise JobFailedError(f"{len(failed)} of {len(runs)} trials failed, the first: {failed[0].summary.message}")
+        first = failed[0].summary.message
+        raise JobFailedError(f"{len(failed)} of {count_of(len(runs), 'trial')} failed, the first: {first}")

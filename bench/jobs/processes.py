@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.config.session import SessionConfig
-from bench.errors import JobFailedError
+from bench.errors import JobFailedError, count_of
 from bench.jobs.packing import Pack
 from bench.jobs.progress import REFRESH_SECONDS, Display, Glimpse
 from bench.jobs.runner import PackRunner
@@ -160,7 +160,7 @@ def run_in_processes(
         for worker in workers:
             worker.end()
     if num_lost:
-        raise JobFailedError(f"a worker died twice over the same pack: {num_lost} packs are not trained")
+        raise JobFailedError(f"a worker died twice over the same pack; not trained: {count_of(num_lost, 'pack')}")
 
 
 def _assign(

@@ -8,6 +8,7 @@ from statistics import median
 from rich.console import Console
 
 from bench.config.sweep import BEST, RAW_LOSS, STEPS
+from bench.errors import count_of
 from bench.jobs.packing import structure
 from bench.jobs.plan import Plan, open_edges
 from bench.jobs.tables import print_line, print_table, short_names
@@ -152,9 +153,9 @@ def print_plan(plan: Plan) -> None:
     if packs:
         estimate = f", about {plan.packing.seconds:.0f} s" if plan.packing.seconds > 0 else ""
         side_by_side = f", {workers} side by side" if workers > 1 else ""
-        size = " or ".join([*map(str, sizes[:-1]), _count(sizes[-1], "trial")])
+        size = " or ".join([*map(str, sizes[:-1]), count_of(sizes[-1], "trial")])
         compiled = "" if plan.mapping["compile"] == "none" else f", compile={plan.mapping['compile']}"
-        print_line(f"  {_count(len(packs), 'pack')} of {size}{side_by_side}{compiled}{estimate}", console)
+        print_line(f"  {count_of(len(packs), 'pack')} of {size}{side_by_side}{compiled}{estimate}", console)
     for reason in sorted(set(_reasons_alone(plan))):
         print_line(f"  {reason}", console)
 
@@ -179,20 +180,16 @@ def _reasons_alone(plan: Plan) -> Iterator[str]:
 def _headline(plan: Plan) -> str:
     """The stage in a line, with its number of trials."""
     if plan.stage == "tuning" and plan.growth:
-        return f"the grid grows: {plan.growth[-1]}: {_count(len(plan.trials), 'cell')} more"
+        return f"the grid grows: {plan.growth[-1]}: {count_of(len(plan.trials), 'cell')} more"
     if plan.stage == "tuning":
         factors = [f"{key} ({len(values)})" for key, values in plan.sweep.axes.items() if key not in plan.absent]
         if search := plan.sweep.search:
-            factors.insert(0, f"{_count(search.replicates, 'search', 'es')} of {_count(search.num_points, 'point')}")
-        return f"sweep {plan.sweep.name}: {' x '.join(factors) or 'no axis'}: {_count(len(plan.trials), 'cell')}"
+            factors.insert(0, f"{count_of(search.replicates, 'search')} of {count_of(search.num_points, 'point')}")
+        return f"sweep {plan.sweep.name}: {' x '.join(factors) or 'no axis'}: {count_of(len(plan.trials), 'cell')}"
     which = "the best cell" if plan.stage == "fresh" else "the finalists"
     each = f"{which} of each search" if plan.sweep.search else which
-    seeds = _count(len(plan.sweep.seeds(plan.stage)), "fresh seed" if plan.stage == "fresh" else "more seed")
-    return f"then {each} again on {seeds}: {_count(len(plan.trials), 'trial')}"
-
-
-def _count(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number} {noun}{plural * (number != 1)}"
+    seeds = count_of(len(plan.sweep.seeds(plan.stage)), "fresh seed" if plan.stage == "fresh" else "more seed")
+    return f"then {each} again on {seeds}: {count_of(len(plan.trials), 'trial')}"
 
 
 def _times(value: float | None, factor: float) -> float | None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from bench.analysis.intervals import ALPHA
 from bench.analysis.judged import TaskVerdict, Verdict
 from bench.analysis.sequential import LOOKS, MAX_SEARCHES
+from bench.errors import count_of
 from bench.jobs.tables import print_line, print_table
 from bench.judge.judge import Judge, Progress
 
@@ -19,11 +20,12 @@ def print_question(judge: Judge, console: Console) -> None:
     print_line(
         f"Is {question.candidate.label} better than {question.baseline.label} on {', '.join(question.tasks)}?", console
     )
-    search = judge.plans[question.tasks[0]][0].sweep
-    assert search.search is not None
+    sweep = judge.plans[question.tasks[0]][0].sweep
+    assert sweep.search is not None
+    trials, seeds = count_of(sweep.search.num_trials, "trial"), count_of(len(sweep.fresh_seeds), "fresh seed")
     print_line(
-        f"Each is tuned by searches of {search.search.num_trials} trials; the best of each search is shown on "
-        f"{len(search.fresh_seeds)} fresh seeds. Looks after {', '.join(map(str, LOOKS))} searches of each.",
+        f"Each is tuned by searches of {trials}; the best of each search is shown on {seeds}. "
+        f"Looks after {', '.join(map(str, LOOKS))} searches of each.",
         console,
     )
     print_line(_describe_tuned(judge), console)

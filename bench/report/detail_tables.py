@@ -7,8 +7,8 @@ import pandas as pd
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
 from bench.analysis.importance import MIN_EXPLAINED, MIN_TRIALS
-from bench.analysis.pairs import count_of
 from bench.analysis.verdicts import OVERALL
+from bench.errors import count_of
 from bench.report.figures.style import format_number
 from bench.report.table import (
     BELOW_NOISE,

@@ -14,6 +14,7 @@ from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
 from bench.analysis.importance import MIN_EXPLAINED, MIN_TRIALS
 from bench.analysis.sensitivity import is_log_key, number_of, swept_keys
+from bench.errors import count_of
 from bench.report.figures.style import LINES, Palette, format_number, short
 from bench.report.tables import describe_cell, varying_keys
 
@@ -70,9 +71,9 @@ def curves(found: Findings, metrics: pd.DataFrame) -> list[dict[str, object]]:
         values = [value for run in runs for value in run["y"] if value is not None]
         total = int((used["setting"] == setting).sum())
         note = (
-            f"{len(runs)} of {total} runs, each at up to {MAX_POINTS} of its evaluations. Thick: the runs that "
-            "verdicts compare; thin: tuning, the best first. Hover over a curve to see its run, click it to go to the "
-            "run's row. A click on a name hides the optimizer, a double click shows it alone."
+            f"{len(runs)} of {count_of(total, 'run')}, each at up to {MAX_POINTS} of its evaluations. Thick: the "
+            "runs that verdicts compare; thin: tuning, the best first. Hover over a curve to see its run, click it to "
+            "go to the run's row. A click on a name hides the optimizer, a double click shows it alone."
         )
         items.append({"title": short(setting), "note": note, "runs": runs, "decades": _decades(values)})
     return items

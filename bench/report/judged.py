@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from bench.analysis.judged import TaskVerdict, Verdict
-from bench.analysis.pairs import SEARCH, count_of
+from bench.analysis.pairs import SEARCH
 from bench.analysis.selection import shortlist
 from bench.analysis.sequential import UNRESOLVED
-from bench.errors import clean_text
+from bench.errors import clean_text, count_of
 from bench.report.sentences import MAX_NAMED, VERDICT_ORDER
 from bench.report.table import MISSING, Table, make_table, ratio_text
 

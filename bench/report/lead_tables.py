@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
-from bench.analysis.pairs import count_of
+from bench.errors import count_of
 from bench.report.table import MISSING, Table, make_table, ratio_text
 
 

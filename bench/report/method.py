@@ -6,6 +6,7 @@ import pandas as pd
 
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
+from bench.errors import count_of
 from bench.report.figures.style import format_number
 from bench.report.table import MISSING, Table, make_table
 from bench.report.tables import describe_cell, varying_keys
@@ -85,7 +86,8 @@ def _optimizer_table(used: pd.DataFrame) -> Table:
         "optimizer": "optimizer", "target": "class", "eps_convention": "where eps stands",
         "search_space": "search space", "state": "state (bytes per parameter)", "paper": "source",
     }  # fmt: skip
-    return make_table(pd.DataFrame(rows, columns=list(columns)), columns, title=f"The pool: {len(rows)} optimizers")
+    title = f"The pool: {count_of(len(rows), 'optimizer')}"
+    return make_table(pd.DataFrame(rows, columns=list(columns)), columns, title=title)
 
 
 def _machine_table(used: pd.DataFrame) -> Table:

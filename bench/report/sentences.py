@@ -11,11 +11,12 @@ from bench.analysis.epsilon import DEFAULT_EPS, EPS
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
 from bench.analysis.intervals import ALPHA, MIN_UNITS
-from bench.analysis.pairs import SEARCH, count_of, plural
+from bench.analysis.pairs import SEARCH
 from bench.analysis.power import MAX_UNITS
 from bench.analysis.selection import shortlist
 from bench.analysis.sequential import BETTER, FAILS_LESS, FAILS_MORE, SAME, UNRESOLVED, WORSE
 from bench.analysis.verdicts import ALL_FAILED, DISAGREE, OVERALL, TOO_FEW
+from bench.errors import count_of, plural
 from bench.report.figures.style import format_number
 from bench.report.table import percent_change, ratio_text, signed
 
@@ -36,8 +37,7 @@ def lead(found: Findings) -> str:
     parts = [f"{counts[verdict]} {verdict}" for verdict in VERDICT_ORDER if verdict in counts]
     failing = tasks["failure_verdict"].value_counts()
     parts += [f"{failing[verdict]} {verdict}" for verdict in (FAILS_MORE, FAILS_LESS) if verdict in failing]
-    noun = "comparison" if len(tasks) == 1 else "comparisons"
-    text = f"{len(tasks)} {noun} with {whom}: {', '.join(parts)}."
+    text = f"{count_of(len(tasks), 'comparison')} with {whom}: {', '.join(parts)}."
     return f"{text}{_decided(tasks)} {_scope(tasks)}{_scale_lead(found)}"
 
 
@@ -120,7 +120,7 @@ def details(row: Any) -> str:
     if row.verdict == DISAGREE:
         return "better on some and worse, or failing more often, on others; there is no word for all of them."
     kind = "paired fresh " if row.fresh and row.unit != SEARCH else "paired "
-    count = f"{row.num_units:g} {kind}{row.unit if row.num_units == 1 else unit}"
+    count = count_of(row.num_units, f"{kind}{row.unit}")
     effect = effect_text(row)
     if row.verdict == TOO_FEW:
         return f"{effect} on {count}, and fewer than {MIN_UNITS} carry no interval."
@@ -259,9 +259,8 @@ def _ratio_details(row: Any, counts: str) -> str:
     if math.isnan(row.cost_ratio):
         return f"{text}seconds: not measured."
     cost = f"a step costs {format_number(row.cost_ratio)} × as much ({_span(row.cost_low, row.cost_high)}, "
-    text += (
-        f"{cost}{row.num_rounds:g} interleaved rounds), which makes {format_number(row.seconds_ratio)} × the seconds"
-    )
+    rounds = count_of(row.num_rounds, "interleaved round")
+    text += f"{cost}{rounds}), which makes {format_number(row.seconds_ratio)} × the seconds"
     return f"{text}." if math.isnan(row.seconds_low) else f"{text} ({_span(row.seconds_low, row.seconds_high)})."
 
 

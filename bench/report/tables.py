@@ -10,7 +10,7 @@ import pandas as pd
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each, groups
 from bench.analysis.intervals import MIN_UNITS
-from bench.analysis.pairs import count_of
+from bench.errors import count_of
 from bench.report.figures.style import format_number
 from bench.report.sentences import interval_text
 from bench.report.table import (

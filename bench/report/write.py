@@ -15,6 +15,7 @@ from bench.analysis.load import Loaded, load
 from bench.analysis.select import select
 from bench.analysis.targets import parse_target
 from bench.config.folders import find_conf_dir
+from bench.errors import count_of
 from bench.report.budgets import describe_short_budgets
 from bench.report.detail_tables import pool_tables, sensitivity_tables
 from bench.report.explore import explore_data, library
@@ -224,7 +225,7 @@ def _describe_choice(where: Sequence[str]) -> list[str]:
 
 
 def _count_problems(count: int) -> str:
-    text = "1 folder could not be read" if count == 1 else f"{count} folders could not be read"
+    text = f"{count_of(count, 'folder')} could not be read"
     return (
         text if count <= MAX_PROBLEMS else f"{text} (the first {MAX_PROBLEMS} are listed, all in tables/problems.csv)"
     )
@@ -243,4 +244,4 @@ def _facts(runs: pd.DataFrame) -> str:
         return "0 runs"
     counts = ", ".join(f"{count} {status}" for status, count in runs["status"].value_counts().items())
     newest = max(runs["time"])[:10]
-    return f"{len(runs)} run{'s' * (len(runs) != 1)} ({counts})" + (f", the newest of {newest}" if newest else "")
+    return f"{count_of(len(runs), 'run')} ({counts})" + (f", the newest of {newest}" if newest else "")

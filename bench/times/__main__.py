@@ -11,7 +11,7 @@ from rich.console import Console
 from bench.cli.arguments import admit_own_files, check_spelling, check_words
 from bench.cli.explain import check_choices, explain, is_mistake
 from bench.cli.folders import own_dirs
-from bench.errors import ConfigError, stoppable, tell_error
+from bench.errors import ConfigError, count_of, stoppable, tell_error
 
 log = logging.getLogger(__name__)
 NUM_ROUNDS = 20
@@ -69,7 +69,8 @@ def _measure(args: Sequence[str]) -> None:
         plans = {mapping["optimizer"]["name"]: make_plan(mapping) for mapping in mappings.values()}
         for session in time_rounds(plans, num_rounds):
             path = save_session(session, next(iter(plans.values())).session.results_dir)
-        print_line(f"{task} on {session.environment.device_name}, turns of {session.num_steps} steps", console)
+        turns = f"turns of {count_of(session.num_steps, 'step')}"
+        print_line(f"{task} on {session.environment.device_name}, {turns}", console)
         print_table(cost_rows(session, next(iter(plans))), console)
         print(f"rounds: {path}")
 

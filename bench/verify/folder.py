@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.schema import TrialConfig
-from bench.errors import ConfigError, shorten
+from bench.errors import ConfigError, count_of, shorten
 from bench.runs.folders import METRICS_FILE, READ_ERRORS, RUN_FILE, ResultsFolder, explain, read_rows, read_run
 from bench.runs.identity import run_id
 from bench.runs.schema import NoRunError, Run, Summary
@@ -56,7 +56,8 @@ def find_leftovers(root: Path) -> Iterator[tuple[Path, str]]:
             elif path == here.checkpoints:
                 yield from ((file, "checkpoint of trials that are not finished") for file in path.glob("*.ckpt"))
             else:
-                yield path, f"not read by anything: {sum(1 for _ in path.rglob(RUN_FILE))} runs in it are not checked"
+                num_runs = sum(1 for _ in path.rglob(RUN_FILE))
+                yield path, f"not read by anything, nor checked: {count_of(num_runs, 'run')} in it"
 
 
 def _find_faults(run: Run) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.errors import shorten
+from bench.errors import count_of, shorten
 from bench.runs.folders import find_folders
 from bench.training.components import TaskShelf
 from bench.verify.folder import Checked, check_folder, find_leftovers
@@ -31,7 +31,7 @@ def verify(paths: Sequence[Path], num_replays: int, seed: int) -> bool:
     if num_replays and (num_timeouts := sum(one.status == "timeout" for one in checked)):
         print(f"note: {num_timeouts} that ran out of time were not drawn: how far they get is up to the machine")
     num_faulty = sum(bool(one.faults) for one in checked)
-    print(f"{len(checked)} runs: {len(checked) - num_faulty} whole, {num_faulty} with faults")
+    print(f"{count_of(len(checked), 'run')}: {len(checked) - num_faulty} whole, {num_faulty} with faults")
     return all_equal and not num_faulty
 
 

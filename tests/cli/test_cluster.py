@@ -66,7 +66,7 @@ def test_a_stop_reaches_the_cluster_and_leaves_checkpoints(address: str, start: 
     process.send_signal(signal.SIGTERM)
     done = process.finish()
     assert done.returncode == 143, done.stderr
-    assert "stopped: 0 of 6 trials are finished" in done.stderr
+    assert "stopped: 0 of 6 trials finished" in done.stderr
     assert len(list(tmp_path.glob("out/.checkpoints/*.ckpt"))) == 2
 
 

@@ -328,7 +328,7 @@ def test_a_signal_leaves_an_interrupted_run_with_what_was_measured(
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == "", "a table of what was not trained"
-    assert "stopped: 0 of 1 trials are finished; the same command goes on from here" in done.stderr
+    assert "stopped: 0 of 1 trial finished; the same command goes on from here" in done.stderr
     (run,) = [json.loads(path.read_text()) for path in tmp_path.rglob("run.json")]
     assert run["status"] == "interrupted"
     assert run["summary"]["num_steps"] > 0

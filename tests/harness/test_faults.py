@@ -72,7 +72,7 @@ def test_a_full_disk_ends_the_job_in_one_line_and_the_same_command_goes_on(
     told = finish(train(*args), 2)
     assert "error: results_dir=disk/out: cannot be written: No space left on device; " in told
     num_stored = len(stored(disk / "out"))
-    assert f"; {num_stored} of 4 trials are stored; the same command goes on from there" in told
+    assert f"; {num_stored} of 4 trials stored; the same command goes on from there" in told
     mount("remount,size=16m")
     finish(train(*args))
     finish(train(*args[:-1], "results_dir=calm"))
@@ -128,7 +128,7 @@ def test_a_signal_leaves_a_checkpoint_and_the_same_command_goes_on_from_it(
     args = [*small("mlp"), *SEEDS, "pack_size=4"]
     interrupt = partial(at_call, TRAINING_STEP, 60, partial(signal.raise_signal, number))
     process = train(*args, "results_dir=out", before=interrupt)
-    assert "stopped: 0 of 4 trials are finished; the same command goes on from here" in finish(process, code)
+    assert "stopped: 0 of 4 trials finished; the same command goes on from here" in finish(process, code)
     assert len(list((tmp_path / "out" / ".checkpoints").glob("*.ckpt"))) == 1
     assert "4 trials go on from step 60 of 100" in finish(train(*args, "results_dir=out"))
     assert not list((tmp_path / "out" / ".checkpoints").iterdir())

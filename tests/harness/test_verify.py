@@ -157,7 +157,7 @@ def test_a_fault_is_one_line_with_the_run_it_is_in(
     (path,) = (path for path in folder.parent.iterdir() if not path.name.startswith("."))
     assert all(line.startswith(f"{path}: ") for line in faults)
     assert any(words in line for line in faults), faults
-    assert last == "1 runs: 0 whole, 1 with faults"
+    assert last == "1 run: 0 whole, 1 with faults"
 
 
 def test_runs_are_whole_however_they_ended(
@@ -198,10 +198,10 @@ def test_what_lies_beside_the_runs_is_noted_and_no_fault(
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         f"note: {checkpoint}: checkpoint of trials that are not finished",
-        f"note: {folder.parents[2] / '.mine'}: not read by anything: 1 runs in it are not checked",
+        f"note: {folder.parents[2] / '.mine'}: not read by anything, nor checked: 1 run in it",
         f"note: {damaged}: set aside because it was damaged",
         f"note: {draft}: draft of a run in training, or of a process that died",
-        "1 runs: 1 whole, 0 with faults",
+        "1 run: 1 whole, 0 with faults",
     ]
 
 
@@ -260,7 +260,7 @@ def test_a_run_of_other_code_or_data_is_not_trained_again(
     out = capsys.readouterr().out
     words = {"code": "trained by another version of the code", "data": "trained on other data"}[part]
     assert f": cannot be replayed: {words}\n" in out
-    assert "1 drawn to train again: 0 equal, 0 different, 1 not replayable\n1 runs: 1 whole" in out
+    assert "1 drawn to train again: 0 equal, 0 different, 1 not replayable\n1 run: 1 whole" in out
 
 
 def test_only_a_drawn_run_imports_what_its_config_names(
@@ -344,7 +344,7 @@ def test_whatever_a_stranger_wrote_is_told_in_printable_lines(
     lines = captured.out.splitlines()
     assert captured.err == ""
     assert all(line.isprintable() and len(line) < 1000 for line in lines)
-    assert lines[-1] == "1 runs: 0 whole, 1 with faults"
+    assert lines[-1] == "1 run: 0 whole, 1 with faults"
 
 
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(

@@ -104,7 +104,7 @@ def test_a_run_without_weights_is_told_and_trained_again_only_by_force(
     composed = mapping(*small("mlp"), *SHORT)
     run_job(composed)
     run_job({**composed, "save_weights": True})
-    assert "1 finished runs were stored without weights; force=true trains them again" in caplog.text
+    assert "stored without weights: 1 finished run; force=true trains again" in caplog.text
     (run,) = make_plan(composed).finished.values()
     folder = next(Path(composed["results_dir"]).rglob("run.json")).parent
     with pytest.raises(ValueError, match="stored without weights: train it again with save_weights=true force=true"):

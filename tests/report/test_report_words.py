@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from bench.analysis.pairs import SEARCH, SEED, count_of
+from bench.analysis.pairs import SEARCH, SEED
+from bench.errors import count_of
 from bench.report.detail_tables import noise_table
 from bench.report.sentences import lead
 from tests.report import synthetic
@@ -14,8 +15,8 @@ from tests.report.pages import findings
 
 
 def test_one_is_singular() -> None:
-    assert [count_of(count, unit) for unit in (SEED, SEARCH) for count in (1, 2.0)] == [
-        "1 seed", "2 seeds", "1 search", "2 searches",
+    assert [count_of(count, unit) for unit in (SEED, f"paired {SEARCH}") for count in (1, 2.0)] == [
+        "1 seed", "2 seeds", "1 paired search", "2 paired searches",
     ]  # fmt: skip
 
 

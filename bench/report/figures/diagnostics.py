@@ -85,7 +85,7 @@ def _handles(colors: dict[str, str], kind: str) -> list[Line2D]:
 
 
 def _picture(kind: str, figure: object, table: pd.DataFrame, count: int) -> Picture:
-    runs = f"n = {span(table['num_runs'])} runs"
+    runs = f"n = {span(table['num_runs'])}"
     hidden = f" The first {MAX_PANELS} of {count} panels." if count > MAX_PANELS else ""
     if kind == "share":
         caption = (

@@ -56,10 +56,10 @@ def _draw_curves(found: Findings, palette: Palette) -> list[Picture]:
     handles_below(figure, [handles[key] for key in sorted(handles)])
     seeds = curves["num_seeds"]
     caption = (
-        f"Marked: median final loss at each eps with its own best lr (n = {span(seeds)} seeds); band: range. Thin: lr "
-        "held at the best cell's. The reported loss is unscaled: multiplying it by 2⁻ᵏ before the backward pass only "
-        "makes the gradients smaller, as in a large model, and moves the cliff of a held lr to the left. Horizontal: "
-        "optimizers without eps, each at its best setting. Dotted: PyTorch's default eps."
+        f"Marked: median over seeds (n = {span(seeds)}) of the final loss at each eps with its own best lr; band: "
+        "their range. Thin: lr held at the best cell's. The reported loss is unscaled: multiplying it by 2⁻ᵏ before "
+        "the backward pass only makes the gradients smaller, as in a large model, and moves the cliff of a held lr to "
+        "the left. Horizontal: optimizers without eps, each at its best setting. Dotted: PyTorch's default eps."
     )
     return [Picture("epsilon", "Where eps reshapes training", caption, figure)]
 

@@ -88,8 +88,8 @@ def _draw_ranks(found: Findings, palette: Palette) -> list[Picture]:
     axes[0].set_ylabel("rank by steps (1 = fastest)")
     legend_below(figure, palette, sorted(ranks["optimizer"].unique())[:MAX_LINES], markers=False)
     caption = (
-        "Ranking by median steps to the target when the stated target is moved by up to 20 % either way "
-        "(an accuracy: 20 % of its error). Faint: the optimizer does not arrive. Ties share the mean rank. A ranking "
-        f"whose lines cross near 0 says little. n = {span(found.target_curves['num_seeds'])} seeds."
+        f"Ranking by median steps over seeds (n = {span(found.target_curves['num_seeds'])}) to the target when the "
+        "stated target is moved by up to 20 % either way (an accuracy: 20 % of its error). Faint: the optimizer does "
+        "not arrive. Ties share the mean rank. A ranking whose lines cross near 0 says little."
     )
     return [Picture("rank_stability", "Does the ranking survive a moved target?", caption, figure)]

@@ -26,7 +26,7 @@ def draw_tuning(found: Findings, palette: Palette) -> list[Picture]:
     trials = curves.groupby(["setting", "optimizer", "sweep"])["num_trials"].first()
     caption = (
         "Expected lowest final validation loss among k trials drawn from the same search without replacement (exact "
-        f"order statistics; n = {span(trials)} trials per search), mean over n = {span(curves['num_searches'])} "
-        "searches; band: their range. A diverged trial counts as an untrained model."
+        f"order statistics; n = {span(trials)} trials per search), mean over searches (n = "
+        f"{span(curves['num_searches'])}); band: their range. A diverged trial counts as an untrained model."
     )
     return [Picture("tuning_budget", "What does tuning buy?", caption, figure)]
