@@ -135,7 +135,7 @@ def _overall_rows(
             continue
         interval = mean_interval([arm.differences for arm in arms])
         rows.append({
-            "setting": OVERALL, "optimizer": optimizer, "baseline": names.copy().pop(), "unit": units.pop(),
+            "setting": OVERALL, "optimizer": optimizer, "baseline": next(iter(names)), "unit": units.pop(),
             "difference": interval.mean, "low": interval.low, "high": interval.high, "p_value": interval.p_value,
             "scale": "log", "split": "/".join(sorted(facts["split"].unique())), "relevant": facts["relevant"].mean(),
             "num_units": min(len(arm.differences) for arm in arms), "num_runs": sum(arm.num_runs for arm in arms),

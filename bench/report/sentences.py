@@ -32,7 +32,7 @@ def lead(found: Findings) -> str:
     if tasks.empty:
         return "One optimizer per setting: there is nothing to compare it with."
     names = set(found.baselines.values())
-    whom = names.copy().pop() if len(names) == 1 else f"the baseline of each task ({shortlist(names, 3)})"
+    whom = next(iter(names)) if len(names) == 1 else f"the baseline of each task ({shortlist(names, 3)})"
     counts = tasks["verdict"].value_counts()
     parts = [f"{counts[verdict]} {verdict}" for verdict in VERDICT_ORDER if verdict in counts]
     failing = tasks["failure_verdict"].value_counts()
