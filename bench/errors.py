@@ -10,6 +10,7 @@ from typing import Any, ParamSpec
 Words = ParamSpec("Words")
 MAX_TEXT = 160
 MAX_LINE = 1000
+MISTYPED, ALIKE = 0.75, 0.5  # how near a name is to what it surely means, and to what it may mean
 
 
 class ConfigError(ValueError):
@@ -93,10 +94,15 @@ def how_to_install(extra: str) -> str:
     )
 
 
+def nearest(name: str, known: Iterable[str], cutoff: float = MISTYPED) -> str:
+    """The known name that is nearest to `name`, "" where none is as near as `cutoff`, which lies in [0, 1]."""
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=cutoff)), "")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`, did you mean 'x'?` where a known name is near, else nothing."""
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f", did you mean '{near[0]}'?" if near else ""
+    near = nearest(name, known, ALIKE)
+    return f", did you mean '{near}'?" if near else ""
 
 
 def plural(noun: str) -> str:

@@ -3,14 +3,13 @@
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
 import bench
-from bench.errors import ConfigError
+from bench.errors import ConfigError, nearest
 
 log = logging.getLogger(__name__)
 PACKAGES = ("bench", "optimizers", "tasks")
@@ -31,8 +30,8 @@ def options_first(args: Sequence[str]) -> list[str]:
             raise ConfigError.of_line(message)
         option = message.removeprefix(UNKNOWN).split()[0]
         key, _, value = option.lstrip("-").partition("=")
-        near = get_close_matches(option, known, n=1, cutoff=0.75)
-        hint = f", did you mean {near[0]}?" if near else ""
+        near = nearest(option, known)
+        hint = f", did you mean {near}?" if near else ""
         raise ConfigError.of_line(
             f"{option}: no such option{hint}; a key is set as {key}={value or 'VALUE'}, no dashes"
         )
@@ -85,5 +84,5 @@ def check_spelling(given: Mapping[str, str], arguments: Sequence[str]) -> None:
     """
     for key, value in given.items():
         first = key.lstrip("+~").partition(".")[0]
-        if first not in arguments and (near := get_close_matches(first, arguments, n=1, cutoff=0.75)):
-            raise ConfigError(key, value, f"no such key, did you mean {key.replace(first, near[0], 1)}={value}?")
+        if first not in arguments and (near := nearest(first, arguments)):
+            raise ConfigError(key, value, f"no such key, did you mean {key.replace(first, near, 1)}={value}?")

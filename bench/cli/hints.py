@@ -1,7 +1,6 @@
 """Where a key that does not exist may belong."""
 
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from hydra.errors import HydraException
@@ -14,7 +13,7 @@ from bench.config.keys import has_key
 from bench.config.optimizer import OptimizerConfig
 from bench.config.targets import accepts, locate, signature_text
 from bench.config.validation import known_keys
-from bench.errors import ConfigError, UnknownKeyError
+from bench.errors import ConfigError, UnknownKeyError, nearest
 
 HOMES = ("optimizer", "task", "schedule", "average", "tracker")  # where a lost key is looked for, in this order
 KINDS = ("schedule", "average", "sweep", "tracker")  # groups whose members have keys that others lack
@@ -66,9 +65,9 @@ def _better_places(key: str, value: str, config: DictConfig, args: Sequence[str]
     for group in GROUPS:
         if first in group_members(group, args):
             yield f"{group}={first}" + (f" {group}.{rest}={value}" if dot else "")
-    if not get_close_matches(key, list(map(str, config)), n=1, cutoff=0.75):
-        near = get_close_matches(last, [name.rpartition(".")[2] for name in keys], n=1, cutoff=0.75)
-        yield from (f"{name}={value}" for name in keys if near and name.rpartition(".")[2] == near[0])
+    if not nearest(key, map(str, config)):
+        near = nearest(last, (name.rpartition(".")[2] for name in keys))
+        yield from (f"{name}={value}" for name in keys if name.rpartition(".")[2] == near)
 
 
 def _can_sweep(config: DictConfig, axis: str) -> bool:
