@@ -20,9 +20,12 @@ from bench.tracing import Parts, trace_in_parts
 from optimizers.rule import Betas, Rule, Scalar, apply_rule
 
 Options = tuple[tuple[str, Any], ...]
-TENSORS_PER_CALL = 8  # a call costs some 0.2 ms, and a kernel of n tensors n times the time to compile
-# A loop over several tensors would read memory at too many places at once.
-A_LOOP_EACH: dict[str, Any] = {"cpp.max_horizontal_fusion_size": 1}
+TENSORS_PER_CALL = 16  # a call costs some 0.2 ms, and a kernel of n tensors n times the time to compile
+COMPILER_OPTIONS: dict[str, Any] = {
+    "cpp.max_horizontal_fusion_size": 1,  # a loop over several tensors would read memory at too many places at once
+    # Checked here: every layout has a function of its own. Torch would take 0.2 ms to compare those of 60 tensors.
+    "guard_filter_fn": lambda guards: [guard.guard_type != "TENSOR_MATCH" for guard in guards],
+}
 
 
 class CompiledRules:
@@ -64,11 +67,12 @@ class CompiledRules:
         leaves, spec = tree_flatten(numbers)
         is_pack = any(isinstance(leaf, Tensor) and leaf.ndim == 2 for leaf in leaves)
         rows = [tensor.detach() if is_pack else tensor.detach().view(1, -1) for call in calls for tensor in call]
+        are_many = tuple(isinstance(leaf, Tensor) and leaf.numel() > 1 for leaf in leaves)
         dtypes, device = tuple(tensor.dtype for tensor in calls[0]), rows[0].device
-        parts = _trace_rule(rule, options, spec, dtypes, device)
+        parts = _trace_rule(rule, options, spec, are_many, dtypes, device)
         values = self._evaluate(parts.numbers, leaves, device)
-        for tensor in (*rows, *values) if is_pack else ():
-            torch._dynamo.maybe_mark_dynamic(tensor, 0)  # trials may leave
+        if is_pack:
+            _let_trials_leave([*rows, *values])
         _compile_calls(parts, len(dtypes), tuple(row.shape[1] for row in rows))(*rows, *values)
 
     def _evaluate(
@@ -76,9 +80,13 @@ class CompiledRules:
     ) -> Sequence[Tensor]:
         """What the rule makes of its numbers, for all tensors of a parameter group once a step."""
         if any(isinstance(leaf, Tensor) for leaf in leaves):
-            return evaluate(*(_as_row(leaf, device) for leaf in leaves))
+            numbers = [_as_row(leaf, device) for leaf in leaves]
+            _let_trials_leave(numbers)
+            return _compile_numbers(evaluate)(*numbers)
         key = (evaluate, device, leaves)
         if self._latest[0] != key:
+            if device.type == "cpu":
+                evaluate = _compile_numbers(evaluate)
             values = evaluate(*torch.tensor(leaves, dtype=torch.float64).view(-1, 1, 1))
             self._latest = key, [value.to(device, non_blocking=True) for value in values]
         return self._latest[1]
@@ -86,7 +94,12 @@ class CompiledRules:
 
 @cache
 def _trace_rule(
-    rule: Rule, options: Options, spec: TreeSpec, dtypes: tuple[torch.dtype, ...], device: torch.device
+    rule: Rule,
+    options: Options,
+    spec: TreeSpec,
+    are_many: tuple[bool, ...],
+    dtypes: tuple[torch.dtype, ...],
+    device: torch.device,
 ) -> Parts:
     """An element-wise rule in parts, for rows of any size.
 
@@ -94,6 +107,7 @@ def _trace_rule(
         rule: the rule.
         options: what it is given by name that is no number.
         spec: of its numbers by name, `step` among them.
+        are_many: which of them have several values, one per trial. What is compiled of the parts is for these alone.
         dtypes: of parameter, gradient and state.
         device: where they are.
     """
@@ -123,7 +137,18 @@ def _compile_calls(parts: Parts, num_rows: int, sizes: tuple[int, ...]) -> Calla
         graph.graph_copy(parts.tensors.graph, dict(zip(inputs, own, strict=True)))
     graph.output(())
     function = fx.GraphModule(parts.tensors, graph).forward
-    return torch.compile(function, fullgraph=True, dynamic=False, options=A_LOOP_EACH)
+    return torch.compile(function, fullgraph=True, dynamic=False, options=COMPILER_OPTIONS)
+
+
+@cache
+def _compile_numbers(evaluate: Callable[..., Sequence[Tensor]]) -> Callable[..., Sequence[Tensor]]:
+    return torch.compile(evaluate, fullgraph=True, dynamic=False, options=COMPILER_OPTIONS)
+
+
+def _let_trials_leave(tensors: Iterable[Tensor]) -> None:
+    """Compile for any number of rows, from two on."""
+    for tensor in tensors:
+        torch._dynamo.maybe_mark_dynamic(tensor, 0)
 
 
 def _tell_apart(rule: Rule, group: Mapping[str, Any]) -> tuple[Options, dict[str, Scalar | Betas]]:
