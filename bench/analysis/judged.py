@@ -70,7 +70,7 @@ class Verdict(Strict):
 
 
 def read_verdicts(paths: Iterable[Path]) -> tuple[list[tuple[Path, Verdict]], list[str]]:
-    """Every answer that lies at or below `paths`, each once, in the order of the candidates' numbers.
+    """Every answer that lies at or below `paths`, each once per folder, in the order of the candidates' numbers.
 
     Returns:
         The answers, each with the folder of results that it is about; a sentence for each file that holds none.
@@ -86,5 +86,5 @@ def read_verdicts(paths: Iterable[Path]) -> tuple[list[tuple[Path, Verdict]], li
             except READ_ERRORS as error:
                 notes.append(f"{file}: {explain(error)}: what the judge said there is missing.")
             else:
-                answers += [] if verdict in [known for _, known in answers] else [(folder, verdict)]
+                answers += [] if (folder, verdict) in answers else [(folder, verdict)]
     return sorted(answers, key=lambda answer: (answer[0], answer[1].baseline, answer[1].candidate_number)), notes

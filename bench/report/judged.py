@@ -1,19 +1,27 @@
 """The judge's own words at the head of a report that has its runs: they go before everything counted anew."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from bench.analysis.judged import TaskVerdict, Verdict
 from bench.analysis.pairs import SEARCH
-from bench.analysis.selection import shortlist
-from bench.analysis.sequential import UNRESOLVED
+from bench.analysis.sequential import FAILS_LESS, FAILS_MORE
 from bench.errors import clean_text, count_of
 from bench.report.sentences import MAX_NAMED, VERDICT_ORDER
 from bench.report.table import MISSING, Table, make_table, ratio_text
 
 Answers = Sequence[tuple[Path, Verdict]]
+ANOTHER_LOOK = "All else here is one look at all runs that lie here, under another correction, and no second verdict."
+MAX_IN_LINE = 2  # tasks that the line of a question names
+
+
+def name_folders(answers: Answers, roots: Iterable[Path]) -> list[tuple[Path, Verdict]]:
+    """What was said, with folders as they are called below the one that was asked for, or that holds all that were."""
+    home = os.path.commonpath([os.path.abspath(root) for root in roots])
+    return [(Path(os.path.relpath(folder, home)), verdict) for folder, verdict in answers]
 
 
 def only_tasks(answers: Answers, tasks: set[str]) -> list[tuple[Path, Verdict]]:
@@ -25,27 +33,24 @@ def only_tasks(answers: Answers, tasks: set[str]) -> list[tuple[Path, Verdict]]:
     return [(folder, part) for folder, part in parts if part.tasks]
 
 
-def judge_sentences(answers: Answers) -> str:
-    """A sentence for each candidate, and that all else on the page is no verdict of the judge; "" without any."""
-    if not answers:
-        return ""
+def judge_sentences(answers: Answers) -> list[str]:
+    """A line for each question. Figures stand in the table, but for those of one question about one task."""
     several = len({folder for folder, _ in answers}) > 1
+    is_one = sum(len(verdict.tasks) for _, verdict in answers) == 1
     said = [
-        f"The judge{f' in {folder}' if several else ''} on {clean_text(verdict.candidate)} against "
-        f"{clean_text(verdict.baseline)}: {_words(verdict)}."
+        f"The judge{f' in {clean_text(str(folder))}' if several else ''} on {clean_text(verdict.candidate)} against "
+        f"{clean_text(verdict.baseline)}: {_words(verdict, is_one)}."
         for folder, verdict in answers[:MAX_NAMED]
     ]
-    if (more := len(answers) - MAX_NAMED) > 0:
-        said.append(f"Its words on {more} more are in the table.")
-    rest = "All else here is one look at all runs that lie here, under another correction, and no second verdict."
-    return " ".join([*said, rest])
+    more = len(answers) - MAX_NAMED
+    return [*said, *([f"Its words on {count_of(more, 'more question')} are in the table."] if more > 0 else [])]
 
 
 def judge_tables(answers: Answers) -> list[Table]:
     """Every word with its ratio and interval; none without verdicts."""
     rows = [
-        (clean_text(task.task), clean_text(verdict.candidate), clean_text(verdict.baseline), str(folder), task.verdict,
-         *_figures(task), task.looks[-1].searches, _failures(task))
+        (*map(clean_text, (task.task, verdict.candidate, verdict.baseline, str(folder))), task.verdict, *_figures(task),
+         task.looks[-1].searches, _failures(task))
         for folder, verdict in answers
         for task in verdict.tasks
     ]  # fmt: skip
@@ -60,27 +65,29 @@ def judge_tables(answers: Answers) -> list[Table]:
     return [make_table(frame, shown, title="The judge's words", note=note)] if rows else []
 
 
-def _words(verdict: Verdict) -> str:
-    """The decided tasks first; figures of unresolved ones stand in the table where there are many."""
-    parts = []
-    for word in VERDICT_ORDER:
-        tasks = [task for task in verdict.tasks if task.verdict == word]
-        brief = word == UNRESOLVED and len(verdict.tasks) > MAX_NAMED
-        names = [clean_text(task.task) if brief else _describe(task) for task in tasks]
-        parts += [f"{word} on {shortlist(names, MAX_NAMED)}"] if names else []
-    for word in sorted({task.failure_verdict for task in verdict.tasks} - {""}):
-        names = [clean_text(task.task) for task in verdict.tasks if task.failure_verdict == word]
-        parts.append(f"{word} on {shortlist(names, MAX_NAMED)}")
+def _words(verdict: Verdict, is_one: bool) -> str:
+    """The decided tasks first; their number where there are too many to be named."""
+    said = {
+        word: [task.task for task in verdict.tasks if word in (task.verdict, task.failure_verdict)]
+        for word in (*VERDICT_ORDER, FAILS_MORE, FAILS_LESS)
+    }
+    parts = [f"{word} on {_name_tasks(tasks)}" for word, tasks in said.items() if tasks]
+    if is_one:
+        parts[0] += _describe(verdict.tasks[0])
     return "; ".join(parts)
+
+
+def _name_tasks(tasks: Sequence[str]) -> str:
+    return ", ".join(map(clean_text, tasks)) if len(tasks) <= MAX_IN_LINE else count_of(len(tasks), "task")
 
 
 def _describe(task: TaskVerdict) -> str:
     effect, interval = _figures(task)
-    searches = task.looks[-1].searches
+    each = f"{count_of(task.looks[-1].searches, SEARCH)} of each"
     if effect == MISSING:
-        return f"{clean_text(task.task)} ({count_of(searches, SEARCH)} of each, no loss of both)"
+        return f" ({each}, no loss of both)"
     span = "no interval" if interval == MISSING else f"interval {interval}"
-    return f"{clean_text(task.task)} (loss × {effect}, {span}, {count_of(searches, SEARCH)} of each)"
+    return f" (loss × {effect}, {span}, {each})"
 
 
 def _figures(task: TaskVerdict) -> tuple[str, str]:

@@ -50,7 +50,7 @@ def _mark_code(text: str) -> Markup:
 def render_markdown(content: Mapping[str, Any]) -> str:
     """`report.md`: the same words and tables, pictures as links to `plots/`."""
     lines = [f"# {escape_markdown(content['title'])}", ""]
-    for text in filter(None, [content["judged"], content["lead"]]):
+    for text in (*content["judged"], content["lead"]):
         lines += [escape_markdown(text), ""]
     if content["notes"]:
         lines += ["## Read this first", "", *[f"- {escape_markdown(note)}" for note in content["notes"]], ""]

@@ -30,7 +30,7 @@ from bench.report.figures.style import Palette, Picture, make_palette, style_con
 from bench.report.figures.targets import draw_targets
 from bench.report.figures.tuning import draw_tuning
 from bench.report.figures.verdicts import draw_verdicts
-from bench.report.judged import judge_sentences, judge_tables, only_tasks
+from bench.report.judged import ANOTHER_LOOK, judge_sentences, judge_tables, name_folders, only_tasks
 from bench.report.lead_tables import lead_tables
 from bench.report.method import RULES, method_tables, run_groups
 from bench.report.page import render_html, render_markdown
@@ -97,10 +97,12 @@ def write_report(
         folder.mkdir(parents=True, exist_ok=True)
     pictures, wide, narrow = _draw(found, out / "plots") if found else ([], {}, {})
     answers, choice = read_verdicts(paths)
+    answers = name_folders(answers, paths)
     answers = only_tasks(answers, set(loaded.runs["task"])) if tasks else answers
     choice += _describe_choice(where)
     content = _content(loaded, found, pictures)
     content = {**content, "notes": [*choice, *content["notes"]], "judged": judge_sentences(answers),
+               "lead": f"{ANOTHER_LOOK} {content['lead']}" if answers else content["lead"],
                "judge_tables": judge_tables(answers)}  # fmt: skip
     _write_tables([*content["judge_tables"], *content["verdict_tables"], *content["detail_tables"]], out / "tables")
     if found:
@@ -112,7 +114,7 @@ def write_report(
     (out / "report.md").write_text(render_markdown(content), encoding="utf-8")
     page = out / "index.html"
     page.write_text(render_html(content, wide, narrow), encoding="utf-8")
-    tell(" ".join(filter(None, [content["judged"], content["lead"], *choice])))
+    tell("\n".join([*content["judged"], " ".join([content["lead"], *choice])]))
     return page
 
 

@@ -238,7 +238,7 @@ def _write_search(root: Path, task: str, optimizer: str, search: int, trials: in
                   optimizer_config={"weight_decay": decay}, **common)  # fmt: skip
 
 
-def write_answer(results: Path, candidate: str, number: int = 1, **words: Any) -> None:
+def answer(candidate: str, number: int, **words: Any) -> Verdict:
     """The judge's answer on a candidate against adamw, a word for each task: loss × 1.10, 0.90 to 1.34, 5 searches."""
     look = LookAt(searches=5, level=0.001, difference=0.0953, low=-0.105, high=0.293, verdict="unresolved", failed=1,
                   baseline_failed=0, failure_p_value=1.0, failure_verdict="")  # fmt: skip
@@ -248,7 +248,11 @@ def write_answer(results: Path, candidate: str, number: int = 1, **words: Any) -
                     searches_needed=None, looks=[look.model_copy(update={"verdict": word})])
         for task, word in words.items()
     ]  # fmt: skip
-    verdict = Verdict(candidate=candidate, baseline="adamw", candidate_number=number, alpha=0.025, trials_per_search=8,
-                      fresh_seeds=[100], planned_looks=[3, 5], notes=[], tasks=tasks)  # fmt: skip
+    return Verdict(candidate=candidate, baseline="adamw", candidate_number=number, alpha=0.025, trials_per_search=8,
+                   fresh_seeds=[100], planned_looks=[3, 5], notes=[], tasks=tasks)  # fmt: skip
+
+
+def write_answer(results: Path, candidate: str, number: int = 1, **words: Any) -> None:
+    """`answer` as the judge leaves it."""
     results.mkdir(parents=True, exist_ok=True)
-    write_verdict(verdict, results, f"{candidate}-{number}")
+    write_verdict(answer(candidate, number, **words), results, f"{candidate}-{number}")

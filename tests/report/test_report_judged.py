@@ -6,6 +6,7 @@ import pytest
 
 from bench.analysis.judged import read_verdicts
 from bench.report import write_report
+from bench.report.judged import judge_sentences, name_folders
 from tests.report import synthetic
 from tests.report.pages import text_of
 
@@ -36,7 +37,7 @@ def report(results: Path, **options: list[str]) -> tuple[str, str, str]:
 def test_the_judges_words_come_before_the_reports_own_count(results: Path, below: str) -> None:
     (results / "judge" / "verdicts" / "damaged.json").touch()
     told, page, markdown = report(results / below)
-    assert told.startswith(f"{WORDS} {OTHER} 1 comparison with adamw: 1 worse.")
+    assert told.startswith(f"{WORDS}\n{OTHER} 1 comparison with adamw: 1 worse.")
     lead = page[page.index('class="lead"') :]
     assert lead.index(WORDS) < lead.index(OTHER) < lead.index("1 comparison with adamw") < lead.index("The judge&#39;s")
     assert told.count(MISSING) == page.count(MISSING) == 1
@@ -51,11 +52,35 @@ def test_each_candidate_of_each_folder_has_its_words_once_and_a_choice_of_tasks_
     synthetic.write_answer(results / "judge", "lion", 2, mlp="better", cifar="worse")
     told, _, _ = report(results)
     assert (told.count(" on mine against"), told.count(" on lion against")) == (1, 1)
-    synthetic.write_answer(results / "again", "lion", mlp="worse")
+    synthetic.write_answer(results / "again", "mine", mlp="unresolved")
+    synthetic.write_answer(results / "again", "lion", 2, mlp="worse")
     told, page, _ = report(results, tasks=["mlp"])
-    assert f"The judge in {results / 'again'} on lion against adamw: worse on mlp (" in told
-    assert f"The judge in {results / 'judge'} on lion against adamw: better on mlp (" in told
+    lines = [
+        "The judge in again on mine against adamw: unresolved on mlp.",
+        "The judge in again on lion against adamw: worse on mlp.",
+        "The judge in judge on mine against adamw: unresolved on mlp.",
+        "The judge in judge on lion against adamw: better on mlp.",
+    ]
+    assert told.splitlines()[:4] == lines
+    assert all(line in page for line in lines)
+    assert str(results) not in page[: page.index("Explore")]
     assert "cifar" not in page
+
+
+def test_a_question_about_many_tasks_has_one_line_which_counts_them() -> None:
+    tasks = [f"a_task_with_quite_a_long_name_{number}" for number in range(13)]
+    words = dict.fromkeys(tasks[:1], "better") | dict.fromkeys(tasks[1:], "unresolved")
+    verdict = synthetic.answer("mine", 1, **words)
+    assert judge_sentences([(Path(), verdict)]) == [
+        f"The judge on mine against adamw: better on {tasks[0]}; unresolved on 12 tasks."
+    ]
+
+
+@pytest.mark.parametrize(("roots", "names"), [(["a"], ["b/c", "b/d"]), (["a/b/c", "a/b/d"], ["c", "d"])])
+def test_a_folder_is_called_as_it_lies_below_the_one_that_was_asked_for(roots: list[str], names: list[str]) -> None:
+    verdict = synthetic.answer("mine", 1, mlp="better")
+    named = name_folders([(Path(folder), verdict) for folder in ("a/b/c", "a/b/d")], map(Path, roots))
+    assert [str(folder) for folder, _ in named] == names
 
 
 @pytest.mark.parametrize("content", ["{}", "[" * 9000, '{"candidate": "<b>"}'])
