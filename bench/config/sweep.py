@@ -60,8 +60,14 @@ class SweepConfig(Section):
 
 
 def parse_sweep(mapping: Any, seed: int = 0) -> SweepConfig:
-    """The sweep of a resolved configuration, a search without an axis of seeds on `seed`. Raises ConfigError."""
+    """The sweep of a resolved configuration. Axes without a name are a grid; a search without seeds has `seed`.
+
+    Raises:
+        ConfigError: a key or value that is not allowed.
+    """
     sweep = check(SweepConfig, mapping, "sweep")
+    if sweep.axes and sweep.name == "none":
+        sweep = sweep.model_copy(update={"name": "grid"})
     if search := sweep.search:
         sweep = sweep.model_copy(update={"axes": {**sweep.axes, "seed": sweep.axes.get("seed", [seed])}})
         check_count(search.num_trials * search.replicates * math.prod(map(len, sweep.axes.values())))

@@ -246,7 +246,7 @@ def _choose_compile(plan: Plan, cells: Sequence[tuple[int, Cell]]) -> Plan:
 
 def _make_trials(plan: Plan, cells: Sequence[tuple[int, Cell]]) -> Iterator[Trial]:
     checked: set[str] = set()
-    name = FRESH_SWEEP if plan.stage == "fresh" else "grid" if plan.sweep.name == "none" else plan.sweep.name
+    name = FRESH_SWEEP if plan.stage == "fresh" else plan.sweep.name
     for replicate, cell in cells:
         config = parse_trial(with_cell(plan.mapping, cell))
         task = plan.tasks.get(config.task, config.device)

@@ -113,6 +113,16 @@ def test_what_trains_one_by_one_says_why_once(
     assert capsys.readouterr().out.count(f"  {reason}\n") == 1
 
 
+def test_axes_that_stand_on_the_command_line_alone_are_headed_as_a_grid(
+    mapping: Callable[..., dict[str, Any]], small: Callable[[str], list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = ["optimizer.groups=[{match: '*', lr: 0.1}]", "+sweep.axes.optimizer.groups.0.lr=[0.1,1.0]"]
+    run_job(mapping(*small("quadratic"), "task.steps=2", "optimizer=adamw", *groups))
+    said = capsys.readouterr().out
+    assert "sweep grid: optimizer.groups.0.lr (2): 2 cells" in said
+    assert "adamw on quadratic, sweep grid, by final val_loss" in said
+
+
 @pytest.mark.parametrize(("num_trials", "detail"), [(1, "train_loss 0.123"), (1024, "median loss 0.123")])
 def test_progress_says_whose_loss_it_shows_within_70_columns(
     num_trials: int, detail: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
