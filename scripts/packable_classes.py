@@ -21,8 +21,14 @@ import torch
 from common import publish
 
 from bench.config.optimizer import OptimizerConfig
-from bench.errors import ConfigError, one_line
+from bench.errors import ConfigError, how_to_install, one_line, tell_error
 from bench.training.proof import NotPackableError, follow, prove_optimizer
+
+try:
+    import pytorch_optimizer
+except ModuleNotFoundError as error:
+    text = f"{error.name} is not installed; it is of the extra [integrations]: {how_to_install('integrations')}"
+    raise SystemExit(tell_error(text, 2)) from error
 
 LRS = (1e-3, 3e-3, 1e-2, 2e-2)
 SHAPES = {name: torch.Size(size) for name, size in {"a": (5, 3), "b": (5, 3), "c": (4,), "d": (3, 2, 2, 2)}.items()}
@@ -41,8 +47,6 @@ def find_classes() -> Iterator[tuple[str, str]]:
             and member is not torch.optim.Optimizer
         ):
             yield "torch.optim", f"torch.optim.{name}"
-    import pytorch_optimizer
-
     for name in sorted(pytorch_optimizer.get_supported_optimizers()):
         try:
             owner = pytorch_optimizer.load_optimizer(name)
