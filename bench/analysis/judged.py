@@ -40,7 +40,7 @@ class TaskVerdict(Strict):
     ratio_high: Number
     margin: Annotated[float, Field(description="the task's `relevant`: least difference of logarithms that matters")]
     sd_searches: Annotated[
-        Number, Field(description="of log losses between searches, less what the candidate's seeds explain")
+        Number, Field(description="of log losses between searches, less what the candidate's seeds explain; at least 0")
     ]
     sd_seeds: Annotated[Number, Field(description="of the candidate's log losses between seeds of one search")]
     baseline_sd_searches: Number

@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bench.analysis.arrays import Array
 
 # What a loss of 0, or below it by rounding, counts as: it has no logarithm, and what is smaller yet is rounding.
 SMALLEST_LOSS = 1e-12
+BELOW_NOISE = "below noise"  # what tables say in place of a deviation that `is_below_noise`
 
 
 def log_loss(loss: ArrayLike) -> Array:
@@ -35,3 +36,11 @@ def deviations(runs: pd.DataFrame, column: str = "score") -> tuple[float, float]
     total = float(np.var([values.mean() for values in groups], ddof=1))
     explained = 0.0 if math.isnan(within) else within * float(np.mean(1 / sizes))
     return math.sqrt(max(total - explained, 0.0)), math.sqrt(within)
+
+
+def is_below_noise(between: ArrayLike | None, within: ArrayLike | None) -> NDArray[np.bool_]:
+    """Whether `deviations` of any shape, None for unknown ones, were cut off at 0 between searches: they are too small
+    to be told from what seeds explain, and not shown to be 0.
+    """
+    searches, seeds = (np.asarray(values, dtype=np.float64) for values in (between, within))
+    return np.equal(searches, 0) & np.greater(seeds, 0)

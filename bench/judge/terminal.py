@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bench.analysis.intervals import ALPHA
 from bench.analysis.judged import TaskVerdict, Verdict
+from bench.analysis.scores import BELOW_NOISE, is_below_noise
 from bench.analysis.sequential import LOOKS, MAX_SEARCHES
 from bench.errors import count_of
 from bench.jobs.tables import print_line, print_table
@@ -104,6 +105,8 @@ def print_verdict(verdict: Verdict, judge: Judge, console: Console) -> None:
     print_table([_describe_grounds(task) for task in verdict.tasks], console)
     print_line("margin: ratios too near to 1 to matter; failed: searches of the candidate and of the", console)
     print_line("baseline; sd: of the logarithms of the candidate's losses.", console)
+    if any(map(_is_below_noise, verdict.tasks)):
+        print_line(f"{BELOW_NOISE}: too little to be told from what seeds explain, not shown to be 0.", console)
     for note in [*verdict.notes, *_outlook(verdict.tasks, judge)]:
         print_line(note, console, style="yellow")
 
@@ -131,11 +134,15 @@ def _describe_grounds(task: TaskVerdict) -> dict[str, Any]:
     return {
         "task": task.task,
         "margin": f"{math.exp(-task.margin):.3g} to {math.exp(task.margin):.3g}",
-        "failures": task.failure_verdict.removeprefix("fails ") or "alike",
+        "failures": task.failure_verdict.removeprefix("fails ").removesuffix(" often") or "alike",
         "failed": f"{last.failed}, {last.baseline_failed}",
-        "sd between searches": task.sd_searches,
+        "sd between searches": BELOW_NOISE if _is_below_noise(task) else task.sd_searches,
         "sd between seeds": task.sd_seeds,
     }
+
+
+def _is_below_noise(task: TaskVerdict) -> bool:
+    return bool(is_below_noise(task.sd_searches, task.sd_seeds))
 
 
 def _outlook(tasks: Sequence[TaskVerdict], judge: Judge) -> list[str]:

@@ -7,18 +7,11 @@ import pandas as pd
 from bench.analysis.findings import Findings
 from bench.analysis.frames import each
 from bench.analysis.importance import MIN_EXPLAINED, MIN_TRIALS
+from bench.analysis.scores import BELOW_NOISE, is_below_noise
 from bench.analysis.verdicts import OVERALL
 from bench.errors import count_of
 from bench.report.figures.style import format_number
-from bench.report.table import (
-    BELOW_NOISE,
-    MISSING,
-    Table,
-    finite,
-    make_table,
-    plain,
-    ratio_text,
-)
+from bench.report.table import MISSING, Table, finite, make_table, plain, ratio_text
 
 
 def sensitivity_tables(found: Findings) -> list[Table]:
@@ -141,7 +134,7 @@ def noise_table(found: Findings) -> Table:
         "(80 %) over all comparisons of the task; from it, and for the corrected level, the difference that this many "
         "pairs detect in 80 % of cases, and how many pairs would detect the margin."
     )
-    hidden = (table["sd_searches"] == 0) & (table["sd_seeds"] > 0)
+    hidden = is_below_noise(table["sd_searches"], table["sd_seeds"])
     table = table.assign(sd_searches=table["sd_searches"].map(plain).mask(hidden, BELOW_NOISE))
     return make_table(table, columns, title="Noise and power", note=note, formats={"detectable": finite})
 

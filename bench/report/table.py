@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from bench.analysis.scores import BELOW_NOISE
 from bench.report.figures.style import format_number
 
 MISSING = "–"
-BELOW_NOISE = "below noise"
 # What is aligned and sorted as a number: 1, +0.3 to +0.4, 2.5 %, ≥ 3.2 decades, never.
 FIGURE = r"[+−]?[\d.]+(e[-−+]?\d+)?"
 NUMBER = re.compile(rf"(≥ )?{FIGURE}( to {FIGURE})?( %| ×| decades| units)?|not measured|never|{BELOW_NOISE}|{MISSING}")

@@ -283,11 +283,11 @@ def shown(verdict: Verdict, width: int | None = None, *, is_out_of_time: bool = 
     return console.file.getvalue()
 
 
-def verdict_of(word: Word, searches_needed: float | None = None) -> Verdict:
+def verdict_of(word: Word, searches_needed: float | None = None, sd_searches: float | None = 0.123456789) -> Verdict:
     look = LookAt(searches=12, level=0.01, difference=0.1234567, low=-1.234567, high=1.234567, verdict=word, failed=12,
                   baseline_failed=12, failure_p_value=0.5, failure_verdict=FAILS_MORE)  # fmt: skip
     task = TaskVerdict(task="matrix_factorization", verdict=word, failure_verdict=FAILS_MORE, ratio=1.123456789,
-                       ratio_low=0.123456789, ratio_high=12.3456789, margin=0.1, sd_searches=0.123456789,
+                       ratio_low=0.123456789, ratio_high=12.3456789, margin=0.1, sd_searches=sd_searches,
                        sd_seeds=0.123456789, baseline_sd_searches=0.1, baseline_sd_seeds=0.1,
                        searches_needed=searches_needed, looks=[look])  # fmt: skip
     return Verdict(candidate="lion", baseline="adamw", candidate_number=1, alpha=0.025, trials_per_search=8,
@@ -297,8 +297,17 @@ def verdict_of(word: Word, searches_needed: float | None = None) -> Verdict:
 @pytest.mark.parametrize("width", [70, 80, 120, None])
 def test_the_verdict_has_a_line_per_cell_whatever_the_width(width: int | None) -> None:
     rows = [line for line in shown(verdict_of(SAME), width).splitlines() if line.startswith("matrix_factorization")]
-    assert [len(row.split()) for row in rows] == [1 + 3 + 4, 1 + 3 + 2 + 2 + 2]
+    assert [len(row.split()) for row in rows] == [1 + 3 + 4, 1 + 3 + 1 + 2 + 2]
     assert max(map(len, rows)) <= (width or 80)
+
+
+@pytest.mark.parametrize(("sd_searches", "cell"), [(0.0, "below noise"), (None, "-"), (0.5, "0.5")])
+def test_a_deviation_that_was_cut_off_at_zero_is_not_told_as_zero(sd_searches: float | None, cell: str) -> None:
+    said = shown(verdict_of(SAME, sd_searches=sd_searches), 70).splitlines()
+    rows = [line for line in said if line.startswith("matrix_factorization")]
+    assert rows[-1].rsplit(None, 1)[0].endswith(f" {cell}")
+    assert any(line.startswith("below noise: ") for line in said) is (cell == "below noise")
+    assert max(map(len, rows)) <= 70
 
 
 @pytest.mark.parametrize(
