@@ -105,11 +105,11 @@ class Task(ABC):
         """A float32 model on the task's device whose values depend on the CPU `generator` and on nothing else.
 
         It is what `make_model` returns, with its buffers, tied weights and own initialisation; torch's global random
-        numbers that this draws are seeded by `generator` and put back. Then comes `init_parameter`.
+        numbers that this draws on the CPU are seeded by `generator` and put back. Then comes `init_parameter`.
         """
         seed = torch.randint(2**62, (), generator=generator.clone_state()).item()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seed))
+            torch.default_generator.manual_seed(int(seed))
             model = self.make_model()
         labels = self.param_labels(model)
         with torch.no_grad():

@@ -72,6 +72,14 @@ def test_weights_ignore_and_keep_the_global_random_state(task: Task) -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_a_model_leaves_the_seeds_of_gpus_alone(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    torch.manual_seed(1)
+    build(task)
+    assert seeds == [1]
+
+
 def test_weights_are_finite_float32_and_none_is_left_unset(task: Task) -> None:
     weights = flat(build(task))
     assert weights.dtype == torch.float32
