@@ -1,7 +1,7 @@
 """From a sweep's configuration to the cells of its grid."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -57,6 +57,18 @@ class SweepConfig(Section):
             cells_per_point = math.prod(map(len, self.axes.values()))
             seeds = self.search.choosing_seeds(seeds, cells_per_point) if self.search else []
         return [seed + SEED_STRIDE * replicate for seed in seeds] if replicate else list(seeds)
+
+    def choose(self, stage: Stage, ranked: Mapping[int, Sequence[Cell]]) -> Iterator[tuple[int, Cell]]:
+        """The best cells of each replicate, on the seeds of a later stage.
+
+        Args:
+            stage: the later one.
+            ranked: the cells of each replicate, best first.
+        """
+        count = self.search.num_finalists if self.search and stage == "choosing" else 1
+        for replicate, cells in ranked.items():
+            for cell in cells[:count]:
+                yield from ((replicate, {**cell, "seed": seed}) for seed in self.seeds(stage, replicate))
 
 
 def parse_sweep(mapping: Any, seed: int = 0) -> SweepConfig:

@@ -22,7 +22,7 @@ from bench.jobs.compiling import pays_to_compile
 from bench.jobs.packing import group_by_structure
 from bench.jobs.sizing import Packing, choose_packing
 from bench.jobs.trackers.tracker import check_trackers
-from bench.runs.objective import rank_cells, split_replicates
+from bench.runs.objective import rank_cells, rank_replicates
 from bench.runs.schema import Run
 from bench.runs.store import Store
 from bench.runs.trial import Trial
@@ -76,9 +76,9 @@ class Plan:
         is_known = self.is_known and all(trial.run_id in stored for trial in self.trials)
         if is_known and self.stage == "tuning" and (grown := _grow(self, runs)):
             return grown
-        ranked = _rank(runs, self.sweep.objective) if is_known else self._stand_ins()
+        ranked = rank_replicates(runs, self.sweep.objective) if is_known else self._stand_ins()
         for stage in STAGES[STAGES.index(self.stage) + 1 :]:
-            if cells := list(_choose(self.sweep, stage, ranked)):
+            if cells := list(self.sweep.choose(stage, ranked)):
                 return _make_stage(replace(self, stage=stage, is_known=is_known), cells)
         return None
 
@@ -204,22 +204,6 @@ def _is_legal(plan: Plan, cell: Cell) -> bool:
         return bool(list(_make_trials(plan, [(0, cell)])))
     except ConfigError:
         return False
-
-
-def _rank(runs: Sequence[Run], objective: str) -> dict[int, list[Cell]]:
-    """The cells of each replicate that trained to the end, best first."""
-    return {
-        replicate: [members[0].cell for loss, members in rank_cells(search, objective) if math.isfinite(loss)]
-        for replicate, search in split_replicates(runs).items()
-    }
-
-
-def _choose(sweep: SweepConfig, stage: Stage, ranked: Mapping[int, Sequence[Cell]]) -> Iterator[tuple[int, Cell]]:
-    """The best cells of each replicate, on the seeds of a later stage."""
-    count = sweep.search.num_finalists if sweep.search and stage == "choosing" else 1
-    for replicate, cells in ranked.items():
-        for cell in cells[:count]:
-            yield from ((replicate, {**cell, "seed": seed}) for seed in sweep.seeds(stage, replicate))
 
 
 def _make_stage(plan: Plan, cells: Sequence[tuple[int, Cell]]) -> Plan:

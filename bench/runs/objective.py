@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Literal
 
-from bench.config.sweep import BEST, RAW_LOSS, STEPS
+from bench.config.sweep import BEST, RAW_LOSS, STEPS, Cell
 from bench.runs.schema import Run
 
 EDGE_SHARE = 0.05  # of a search's range, at either end
@@ -49,6 +49,14 @@ def rank_cells(runs: Sequence[Run], objective: str = RAW_LOSS) -> list[tuple[flo
         cells.setdefault(repr(run.cell), []).append(run)
     losses = {cell: [final_loss(run, objective) for run in members] for cell, members in cells.items()}
     return [(fmean(losses[cell]), cells[cell]) for cell in rank(losses)]
+
+
+def rank_replicates(runs: Sequence[Run], objective: str) -> dict[int, list[Cell]]:
+    """The cells of each replicate that trained to the end, best first."""
+    return {
+        replicate: [members[0].cell for loss, members in rank_cells(search, objective) if math.isfinite(loss)]
+        for replicate, search in split_replicates(runs).items()
+    }
 
 
 def edge_of(value: float, low: float, high: float) -> Literal["lower", "higher"] | None:
