@@ -1,19 +1,19 @@
 """The `torch.optim.Optimizer` around a rule: the only step loop of this folder.
 
-Small tensors are joined and large ones are cut into pieces of about `PIECE_SIZE` elements, so that a rule costs a
-handful of kernels whatever the model, and every kernel of a piece finds its data in the cache. `state[param]` stays the
-truth: joined buffers are only its storage, and are laid out anew whenever the set of parameters with gradients changes.
+It updates parameters by the bucket (`optimizers.buckets`); buckets are laid out anew whenever the set of parameters
+with gradients changes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from inspect import unwrap
 from itertools import chain
-from typing import Any, Self, TypeAlias, overload
+from typing import Any, Self, overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT, StateDict
 
+from optimizers.buckets import Bucket, lay_out
 from optimizers.modifiers import check_modifiers, modify
 from optimizers.rule import (
     WEIGHT_DECAY_METHODS,
@@ -25,8 +25,6 @@ from optimizers.rule import (
     merge_groups,
 )
 
-ParamState: TypeAlias = dict[str, Any]  # of one parameter, as in `torch.optim`: its step count, and tensors by name
-PIECE_SIZE = 2**18  # 1 MiB in float32: of 2^13 to 2^22 the fastest, for one thread as for two
 TORCH_SWITCHES = {  # in the groups of torch's own optimizers, and of no meaning here
     "amsgrad",
     "capturable",
@@ -36,7 +34,6 @@ TORCH_SWITCHES = {  # in the groups of torch's own optimizers, and of no meaning
     "fused",
     "maximize",
 }
-ACCELERATOR_PIECE_SIZE = 2**24  # there a kernel's launch costs more than a miss of the cache
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -56,7 +53,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     apply_together: Callable[..., None] | None = None  # a rule to several parameters at once, where it is compiled
 
     def __init__(self, params: ParamsT, defaults: ParamGroup) -> None:
-        self._buckets: dict[int, tuple[tuple[int, ...], list[_Bucket]]] = {}
+        self._buckets: dict[int, tuple[tuple[int, ...], list[Bucket]]] = {}
         super().__init__(params, defaults)
 
     def __setstate__(self, state: StateDict) -> None:
@@ -165,9 +162,9 @@ class RuleOptimizer(torch.optim.Optimizer):
                 self._step_together(buckets, group, self.apply_together)
         return loss
 
-    def _step_together(self, buckets: list["_Bucket"], group: ParamGroup, apply: Callable[..., None]) -> None:
+    def _step_together(self, buckets: list[Bucket], group: ParamGroup, apply: Callable[..., None]) -> None:
         """Update the parameters of one rule and one step count in one call."""
-        alike: dict[tuple[Any, ...], list[_Bucket]] = {}
+        alike: dict[tuple[Any, ...], list[Bucket]] = {}
         for bucket in buckets:
             alike.setdefault(bucket.kind, []).append(bucket)
         for (rule, num_steps, *_), own in alike.items():
@@ -183,144 +180,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         rule = getattr(self, "rule", None)  # some classes have several, by parameter
         return rule is not None and rule.layout == "whole"
 
-    def _buckets_of(self, index: int, group: ParamGroup) -> list["_Bucket"]:
+    def _buckets_of(self, index: int, group: ParamGroup) -> list[Bucket]:
         params = [param for param in group["params"] if param.grad is not None]
         key = tuple(map(id, params))
         known, buckets = self._buckets.get(index, ((), []))
         if known != key:
-            buckets = list(self._lay_out(params, group))
+            rules, states = [self.rule_for(param, group) for param in params], [self.state[param] for param in params]
+            buckets = list(lay_out(params, rules, states, self.apply_rule))
             self._buckets[index] = (key, buckets)
         return buckets
-
-    def _lay_out(self, params: Sequence[Tensor], group: ParamGroup) -> Iterator["_Bucket"]:
-        """Group parameters that one call may update: same rule, step count, dtype, device and (for stacks) shape."""
-        rules = [self.rule_for(param, group) for param in params]
-        calls: dict[tuple[Any, ...], list[Tensor]] = {}
-        for position, (rule, param) in enumerate(zip(rules, params, strict=True)):
-            shape, alone = rule.sharing_key(param, position)
-            step = 0
-            if rule.layout != "whole":
-                step = self.state[param].get("step", 0)
-                large = param.numel() >= _piece_size(param) or not param.is_contiguous() or _is_sharded(param)
-                alone = position + 1 if large else alone
-            key = (rules.index(rule), step, str(param.dtype), str(param.device), shape, alone)
-            calls.setdefault(key, []).append(param)
-        for key in sorted(calls):
-            rule, joined = rules[key[0]], calls[key]
-            for piece in [joined] if rule.layout == "whole" else _cut_into_pieces(joined):
-                yield _Bucket(rule, piece, [self.state[param] for param in piece], self.apply_rule)
-
-
-def _piece_size(tensor: Tensor) -> int:
-    return PIECE_SIZE if tensor.device.type == "cpu" else ACCELERATOR_PIECE_SIZE
-
-
-def _cut_into_pieces(params: list[Tensor]) -> Iterator[list[Tensor]]:
-    piece: list[Tensor] = []
-    for param in params:
-        if piece and sum(p.numel() for p in piece) + param.numel() > _piece_size(param):
-            yield piece
-            piece = []
-        piece.append(param)
-    yield piece
-
-
-class _Bucket:
-    """Parameters that one call of a rule updates, with the buffers in which they are joined.
-
-    Args:
-        rule: the rule.
-        params: the parameters.
-        states: what the optimizer keeps for each: its step count, and tensors by name.
-        apply: applies the rule, as `apply_rule` does.
-    """
-
-    def __init__(self, rule: Rule, params: list[Tensor], states: list[ParamState], apply: Callable[..., None]) -> None:
-        self.rule, self.params, self.states, self.apply = rule, params, states, apply
-        for param, state in zip(params, states, strict=True):
-            if not state:
-                state.update({"step": 0, **rule.init_state(param)})
-        self.names = [name for name in states[0] if name != "step"]
-        self._share()
-        self.joined = len(params) > 1
-        if self.joined:
-            self._join()
-
-    def _share(self) -> None:
-        """Of a whole model's state, the count and the numbers that it has once are those of its oldest parameter."""
-        if self.rule.layout == "whole":
-            if any(_is_sharded(param) for param in self.params):
-                raise ValueError("sharded parameters: this rule needs the whole model in one place")
-            oldest = max(self.states, key=lambda state: int(state["step"]))
-            for state in self.states:
-                state.update({name: oldest[name] for name in ("step", *self.rule.shared_state)})
-
-    def _join(self) -> None:
-        self.param, self.param_views = _join(self.rule, self.params)
-        self.grad, self.grad_views = _join(self.rule, self.params)
-        self.state = []
-        for name in self.names:
-            if name in self.rule.shared_state:
-                self.state.append(self.states[0][name])
-                continue
-            buffer, views = _join(self.rule, [state[name] for state in self.states])
-            for state, view in zip(self.states, views, strict=True):
-                state[name] = view
-            self.state.append(buffer)
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        """The rule, the step count, and what else is equal for those whose next step differs in nothing but tensors."""
-        tensors = [self.params[0], *(self.states[0][name] for name in self.names)]
-        return self.rule, self.states[0]["step"], tensors[0].device, *(tensor.dtype for tensor in tensors)
-
-    def step(self, group: ParamGroup) -> None:
-        for param, grad, *state in self._cut(self.gather()):
-            self.apply(self.rule, param, grad, state, group, self.states[0]["step"])
-        self.scatter()
-
-    def gather(self) -> list[Tensor]:
-        """Begin a step. Returns what it is of: the parameters, their gradients and their states."""
-        for state in self.states:
-            state["step"] += 1
-        if self.joined:
-            torch._foreach_copy_(self.grad_views, [_grad(param) for param in self.params])
-            torch._foreach_copy_(self.param_views, self.params)
-            return [self.param, self.grad, *self.state]
-        (param,), (state,) = self.params, self.states
-        tensors = [param, _grad(param), *(state[name] for name in self.names)]
-        return [_local(tensor) for tensor in tensors] if self.rule.layout == "flat" else tensors
-
-    def scatter(self) -> None:
-        """End a step."""
-        if self.joined:
-            torch._foreach_copy_(self.params, self.param_views)
-
-    def _cut(self, tensors: list[Tensor]) -> Iterator[Sequence[Tensor]]:
-        """Pieces for which an element-wise rule finds its data in the cache; for other rules, everything."""
-        if self.rule.layout != "flat" or not all(tensor.is_contiguous() for tensor in tensors):
-            return iter([tensors])
-        return zip(*(torch.split(tensor.view(-1), _piece_size(tensor)) for tensor in tensors), strict=True)
-
-
-def _is_sharded(tensor: Tensor) -> bool:
-    """Whether this is a `DTensor`, as of FSDP2; told by its method, since the import takes a second."""
-    return hasattr(tensor, "to_local")
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """This process's shard of a `DTensor`: all that an element-wise rule needs."""
-    return tensor.to_local() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
-
-
-def _grad(param: Tensor) -> Tensor:
-    assert param.grad is not None
-    if param.grad.is_sparse:
-        raise RuntimeError(f"sparse gradients (parameter of shape {tuple(param.shape)}) are not supported")
-    return param.grad
-
-
-def _join(rule: Rule, tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """A copy of `tensors` in one buffer of the rule's layout, and views of it in their shapes."""
-    buffer, shapes = rule.join(tensors), [tensor.shape for tensor in tensors]
-    return buffer, [piece.view(shape) for piece, shape in zip(rule.cut(buffer, shapes), shapes, strict=True)]

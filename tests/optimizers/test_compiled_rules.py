@@ -85,7 +85,7 @@ def test_rows_of_several_trials_move_as_each_alone() -> None:
 @pytest.mark.usefixtures("uncompiled")
 def test_large_tensors_share_calls_and_move_as_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as one call takes and two more, of which one is not contiguous."""
-    monkeypatch.setattr("optimizers.rule_optimizer.PIECE_SIZE", 4)
+    monkeypatch.setattr("optimizers.buckets.PIECE_SIZE", 4)
     made = Mock(wraps=compiled._compile_calls)
     monkeypatch.setattr(compiled, "_compile_calls", made)
     ends = []

@@ -6,7 +6,7 @@ import io
 import pytest
 import torch
 
-from optimizers import rule_optimizer
+from optimizers import buckets
 from optimizers.adam import Adam, AdamW
 from optimizers.adaptive_muon import AdaptiveMuon
 from optimizers.ademamix import AdEMAMix, SimplifiedAdEMAMix
@@ -57,7 +57,7 @@ def assert_same(params, others):
 @pytest.mark.parametrize("optimizer_class", ELEMENTWISE)
 @pytest.mark.parametrize("piece_size", [4, 64, 2**20], ids="pieces of {}".format)
 def test_joined_and_cut_tensors_move_bitwise_as_each_alone(optimizer_class, piece_size, monkeypatch):
-    monkeypatch.setattr(rule_optimizer, "PIECE_SIZE", piece_size)
+    monkeypatch.setattr(buckets, "PIECE_SIZE", piece_size)
     params, alone = make_params(shapes_for(optimizer_class)), make_params(shapes_for(optimizer_class))
     together = optimizer_class(params, weight_decay=0.1)
     rule, group = together.rule_for(params[0], together.param_groups[0]), together.param_groups[0]
