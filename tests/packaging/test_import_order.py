@@ -1,6 +1,7 @@
 """The floors of the house: modules import what stands below, the harness no optimizer and no task."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -63,6 +64,12 @@ def test_module_imports_only_its_own_room_and_lower_floors(file: Path) -> None:
     assert all(FLOORS[other] < FLOORS[room] for other in reached)
     if room.startswith("bench"):
         assert not reached & {"optimizers", "tasks"}
+
+
+def test_contributing_shows_the_same_floors() -> None:
+    rows = re.findall(r"^  \| (\d) \| ([^|]+) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    shown = {module_of(ROOT / room): int(floor) for floor, rooms in rows for room in re.findall("`([^`]+)`", rooms)}
+    assert shown == {room: floor for room, floor in FLOORS.items() if room != "bench"}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
