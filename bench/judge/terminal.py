@@ -62,7 +62,8 @@ def _describe_time(judge: Judge) -> str:
         f"{(0, *LOOKS)[number]} on {', '.join(task for task in tasks if looks[task] == number)}"
         for number in sorted(set(looks.values()), reverse=True)
     ]
-    return f"{text} {minutes:g} minutes buy {'; '.join(buys)}; more where a task is decided earlier. minutes=null: all."
+    afforded = f"{count_of(minutes, 'minute')} will buy {'; '.join(buys)}"
+    return f"{text} {afforded}; more where a task is decided earlier. minutes=null: all."
 
 
 def _affordable_looks(judge: Judge, seconds: float) -> dict[str, int]:
