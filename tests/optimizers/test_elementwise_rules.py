@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from optimizers.adam import Adam, AdamW
-from optimizers.ademamix import AdEMAMix, SimplifiedAdEMAMix
+from optimizers.ademamix import AdEMAMix
 from optimizers.laprop import LaProp
 from optimizers.lion import Lion
 from optimizers.madam import MAdam
 from optimizers.qhadamw import QHAdamW
 from optimizers.signum import Signum
+from optimizers.simplified_ademamix import SimplifiedAdEMAMix
 
 NUM_STEPS = 7
 SETTINGS = [
