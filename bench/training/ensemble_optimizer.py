@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.training.buckets import Bucket, Rule, RuleBucket
+from bench.training.bucket import Bucket
 from bench.training.foreign import ForeignBucket
 from bench.training.probes import Probe
 from bench.training.routing import RoutedOptimizer
+from bench.training.rule_bucket import Rule, RuleBucket
 
 Params = Mapping[str, nn.Parameter]
 

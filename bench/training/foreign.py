@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._C._functorch import is_batchedtensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from bench.training.buckets import Bucket
+from bench.training.bucket import Bucket
 from bench.training.per_trial import PerTrialNumbers
 from bench.training.probes import SecondMoment, find_second_moment
 from bench.training.routing import Route
