@@ -25,7 +25,7 @@ from bench.runs.environment import describe_environment
 from bench.runs.trial import Trial
 from bench.training.components import Task
 from bench.training.interrupt import StopSignal
-from bench.training.learner import build_model
+from bench.training.model import build_model
 from bench.training.record import Record, Row
 from bench.training.routing import RoutedOptimizer
 from bench.training.seeds import make_generator

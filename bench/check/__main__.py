@@ -20,7 +20,7 @@ from bench.config.plain import check_plain
 from bench.config.schema import MAX_TRIAL_VALUES, parse_trial, split_mapping
 from bench.errors import UnknownKeyError, stoppable, tell_error
 from bench.training.components import load_task
-from bench.training.learner import build_model, trainable
+from bench.training.model import build_model, trainable
 from bench.training.proof import NotPackableError, prove_model
 from bench.training.routing import check_optimizer, find_optimizer_class, wrap
 

@@ -17,8 +17,8 @@ from bench.config.targets import locate
 from bench.files import read_json
 from bench.runs.trial import Trial
 from bench.training.components import Task
-from bench.training.learner import build_model, trainable
 from bench.training.memory import is_out_of_memory
+from bench.training.model import build_model, trainable
 from bench.training.param_groups import find_group
 from bench.training.proof import (
     NotPackableError,

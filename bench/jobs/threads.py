@@ -12,7 +12,7 @@ from bench.config.schema import TrialConfig
 from bench.training.batches import IndexStream
 from bench.training.compiling import eagerly
 from bench.training.components import Task
-from bench.training.learner import autocast, build_model
+from bench.training.model import autocast, build_model
 from bench.training.seeds import make_generator
 
 FLOPS_PER_THREAD = 64e6  # of a trial's gradient, some milliseconds; with less, threads wait for each other too often

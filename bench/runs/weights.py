@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bench.runs.folders import READ_ERRORS, WEIGHTS_FILE, explain, read_checked
 from bench.runs.schema import Run
 from bench.training.components import load_task
-from bench.training.learner import build_model, tensors_of
+from bench.training.model import build_model, tensors_of
 
 MAX_WEIGHTS_BYTES = 64 * 2**30
 

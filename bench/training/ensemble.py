@@ -18,8 +18,9 @@ from bench.training.clock import StepClock
 from bench.training.components import Task
 from bench.training.ensemble_optimizer import EnsembleOptimizer
 from bench.training.joined import JoinedKernels
-from bench.training.learner import Tensors, autocast, build_model, tensors_of, trainable
+from bench.training.learner import Tensors
 from bench.training.memory import keep_freed_memory
+from bench.training.model import autocast, build_model, tensors_of, trainable
 from bench.training.probes import diagnose
 from bench.training.randomness import CountedRandomness
 from bench.training.routing import RoutedOptimizer

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bench.training.learner import set_tf32
 from bench.training.memory import is_out_of_memory, peak_memory_bytes
+from bench.training.model import set_tf32
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from bench.training.checkpoint import Checkpoint
 from bench.training.clock import StepClock
 from bench.training.ensemble import Ensemble
 from bench.training.interrupt import StopSignal
-from bench.training.learner import PlainLearner, build_model
+from bench.training.learner import PlainLearner
+from bench.training.model import build_model
 from bench.training.randomness import CountedRandomness
 from bench.training.record import Record
 from bench.training.train import train
