@@ -1,6 +1,7 @@
-"""AdEMAMix, Adam with a second, slow momentum.
+"""AdEMAMix and its simplified form, Adam with a second, slow momentum.
 
-Pagliardini, Ablin and Grangier 2024, arXiv 2409.03137, algorithm 1 and appendix A.1 (schedules).
+Pagliardini, Ablin and Grangier 2024, arXiv 2409.03137, algorithm 1 and appendix A.1 (schedules); Morwani, Vyas, Zhang
+and Kakade 2025, arXiv 2502.02431 (simplified).
 """
 
 import math
@@ -19,6 +20,7 @@ from optimizers.rule import (
     check_at_least,
     check_betas,
     check_count,
+    check_fraction,
     ema_,
     normalize,
     zeros_state,
@@ -67,7 +69,7 @@ def calculate_ademamix_update(
         The update before the learning rate, a new tensor in the shape of `grad`.
     """
     beta_fast, beta2, beta_slow = betas
-    beta_slow = warm_up_beta(step, num_beta_slow_warmup_steps, beta_fast, beta_slow)
+    beta_slow = _warm_up_beta(step, num_beta_slow_warmup_steps, beta_fast, beta_slow)
     ema_(exp_avg_fast, grad, beta_fast)
     ema_(exp_avg_slow, grad, beta_slow)
     ema_(exp_avg_sq, grad * grad, beta2)
@@ -77,14 +79,60 @@ def calculate_ademamix_update(
     return normalize(numerator, exp_avg_sq, eps, correction1, correction2)
 
 
+def calculate_sim_ademamix_update(
+    grad: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    *,
+    betas: Betas,
+    eps: Scalar,
+    correct_bias: bool,
+    step: int | Tensor,
+    num_beta_fast_warmup_steps: int | None,
+    min_beta_fast: Scalar,
+    alpha: Scalar = 2,
+) -> Tensor:
+    r"""Simplified AdEMAMix's direction: one momentum, a sum and not an average.
+
+    $$m = \beta_1 m + g, \quad v = \beta_2 v + (1 - \beta_2) g^2, \quad
+      u = (\alpha g + m (1 - \beta_1) / (1 - \beta_1^t)) / (\sqrt{v / (1 - \beta_2^t)} + \epsilon)$$
+
+    with this step's $\beta_1$, which rises from `min_beta_fast` with a linearly growing half-life.
+
+    eps convention: outside the root, after bias correction.
+
+    Args:
+        grad: gradient, any shape; left unchanged.
+        exp_avg: momentum m, the shape of `grad`; changed in place.
+        exp_avg_sq: second moment v, the shape of `grad`; changed in place.
+        betas: decay rates (final beta_fast, beta2).
+        eps: added to the root of the corrected second moment.
+        correct_bias: divide m by (1 - beta^t) / (1 - beta) and v by 1 - beta^t.
+        step: 1-based step count t.
+        num_beta_fast_warmup_steps: length of beta_fast's schedule; None for a constant beta_fast.
+        min_beta_fast: beta_fast at the schedule's beginning.
+        alpha: weight of the newest gradient.
+
+    Returns:
+        The update before the learning rate, a new tensor in the shape of `grad`.
+    """
+    beta_fast, beta2 = betas
+    beta_fast = _warm_up_beta(step, num_beta_fast_warmup_steps, min_beta_fast, beta_fast)
+    exp_avg.mul_(cast(beta_fast, grad)).add_(grad)
+    ema_(exp_avg_sq, grad * grad, beta2)
+    correction1 = (1 - beta_fast**step) / (1 - beta_fast) if correct_bias else 1.0
+    correction2 = bias_correction(beta2, step, correct_bias)
+    numerator = exp_avg + grad * cast(correction1 * alpha, grad)
+    return normalize(numerator, exp_avg_sq, eps, correction1, correction2)
+
+
 def _warm_up_alpha(step: int | Tensor, num_steps: int | None, end: Scalar) -> Scalar:
     if num_steps is None:
         return end
     return _until(step, num_steps, step / num_steps * end, end)
 
 
-def warm_up_beta(step: int | Tensor, num_steps: int | None, start: Scalar, end: Scalar) -> Scalar:
-    """A decay rate from `start` to `end` in `num_steps`, its half-life growing linearly; where None, `end` at once."""
+def _warm_up_beta(step: int | Tensor, num_steps: int | None, start: Scalar, end: Scalar) -> Scalar:
     if num_steps is None:
         return end
     progress = step / num_steps
@@ -161,3 +209,61 @@ class AdEMAMix(RuleOptimizer):
         for name in ("num_beta_slow_warmup_steps", "num_alpha_warmup_steps"):
             if group[name] is not None:
                 check_count(name, group[name])
+
+
+class SimplifiedAdEMAMix(RuleOptimizer):
+    """Simplified AdEMAMix. Its updates grow with 1 / (1 - beta_fast) without bias correction: lr goes down with it.
+
+    Args:
+        params: parameters or parameter groups.
+        lr: learning rate.
+        betas: decay rates (final beta_fast, beta2), each in [0, 1).
+        eps: stability term, outside the root and after bias correction.
+        weight_decay: decay coefficient.
+        num_beta_fast_warmup_steps: steps in which beta_fast rises from min_beta_fast; None for none.
+        min_beta_fast: beta_fast at the beginning of its schedule, in [0, 1).
+        alpha: weight of the newest gradient.
+        correct_bias: bias-correct both moments.
+        weight_decay_method: `decoupled`, `independent`, `l2` or `palm`.
+
+    Raises:
+        ValueError: an argument out of its range; the message names it.
+    """
+
+    rule = Rule(calculate_sim_ademamix_update, zeros_state("exp_avg", "exp_avg_sq"), "flat")
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9999, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        num_beta_fast_warmup_steps: int | None = None,
+        min_beta_fast: float = 0.9,
+        alpha: float = 2,
+        correct_bias: bool = True,
+        weight_decay_method: str = "decoupled",
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "num_beta_fast_warmup_steps": num_beta_fast_warmup_steps,
+            "min_beta_fast": min_beta_fast,
+            "alpha": alpha,
+            "correct_bias": correct_bias,
+            "weight_decay_method": weight_decay_method,
+        }
+        super().__init__(params, defaults)
+
+    def check_group(self, group: ParamGroup) -> None:
+        super().check_group(group)
+        group["betas"] = check_betas("betas", group["betas"], 2)
+        group["min_beta_fast"] = check_fraction("min_beta_fast", group["min_beta_fast"])
+        for name in ("eps", "alpha"):
+            group[name] = check_at_least(name, group[name], 0)
+        if group["num_beta_fast_warmup_steps"] is not None:
+            check_count("num_beta_fast_warmup_steps", group["num_beta_fast_warmup_steps"])

@@ -31,7 +31,7 @@ from torch import nn
 from bench.errors import count_of
 from optimizers.adam import AdamW
 from optimizers.adaptive_muon import AdaptiveMuon
-from optimizers.ademamix import AdEMAMix
+from optimizers.ademamix import AdEMAMix, SimplifiedAdEMAMix
 from optimizers.adopt import ADOPT
 from optimizers.lamb import LAMB
 from optimizers.laprop import LaProp
@@ -46,7 +46,6 @@ from optimizers.rule_optimizer import RuleOptimizer
 from optimizers.schedule_free_adamw import ScheduleFreeAdamW
 from optimizers.scion import Scion
 from optimizers.signum import Signum
-from optimizers.simplified_ademamix import SimplifiedAdEMAMix
 from optimizers.soap import SOAP
 from tasks.gpt_nano import GPT
 

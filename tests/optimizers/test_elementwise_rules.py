@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from optimizers.adam import Adam, AdamW
-from optimizers.ademamix import AdEMAMix
+from optimizers.ademamix import AdEMAMix, SimplifiedAdEMAMix
 from optimizers.laprop import LaProp
 from optimizers.lion import Lion
 from optimizers.madam import MAdam
 from optimizers.qhadamw import QHAdamW
 from optimizers.signum import Signum
-from optimizers.simplified_ademamix import SimplifiedAdEMAMix
 
 NUM_STEPS = 7
 SETTINGS = [

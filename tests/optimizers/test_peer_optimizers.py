@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from optimizers.adam import Adam, AdamW
-from optimizers.ademamix import AdEMAMix
+from optimizers.ademamix import AdEMAMix, SimplifiedAdEMAMix
 from optimizers.adopt import ADOPT
 from optimizers.lamb import LAMB
 from optimizers.laprop import LaProp
@@ -16,7 +16,6 @@ from optimizers.muon import Muon
 from optimizers.prodigy import Prodigy
 from optimizers.qhadamw import QHAdamW
 from optimizers.signum import Signum
-from optimizers.simplified_ademamix import SimplifiedAdEMAMix
 from optimizers.soap import SOAP
 
 NUM_STEPS = 100

@@ -9,7 +9,7 @@ import torch
 from optimizers import buckets
 from optimizers.adam import Adam, AdamW
 from optimizers.adaptive_muon import AdaptiveMuon
-from optimizers.ademamix import AdEMAMix
+from optimizers.ademamix import AdEMAMix, SimplifiedAdEMAMix
 from optimizers.deepmd_adamuon import AdaMuonOptimizer
 from optimizers.laprop import LaProp
 from optimizers.lion import Lion
@@ -18,7 +18,6 @@ from optimizers.muon import Muon
 from optimizers.qhadamw import QHAdamW
 from optimizers.rule import apply_rule
 from optimizers.signum import Signum
-from optimizers.simplified_ademamix import SimplifiedAdEMAMix
 
 ELEMENTWISE = [Adam, AdamW, MAdam, AdEMAMix, SimplifiedAdEMAMix, LaProp, Lion, Signum, QHAdamW]
 MATRIX = [Muon, AdaptiveMuon]
