@@ -59,11 +59,8 @@ class TrainingLoop:
         self.learner, self.schedule, self.watchers, self.stop = learner, schedule, watchers, stop
         self.records, self.checkpoint, self.keep_weights = records, checkpoint, keep_weights
         self.living = [record for record in records if record.status == "running"]
-        self.device, self.num_steps, self.eval_every = (
-            torch.device(trial.device),
-            trial.task.steps,
-            trial.task.eval_every,
-        )
+        self.device = torch.device(trial.device)
+        self.num_steps, self.eval_every = trial.task.steps, trial.task.eval_every
         self.diagnostics = trial.diagnostics
         self.timeout = math.inf if trial.timeout is None else trial.timeout
         self.clock = StepClock(self.device)
@@ -203,36 +200,7 @@ class TrainingLoop:
             row["lr"] = float(record.trial.optimizer.hyperparameters.get("lr", math.nan)) * factor
             record.rows.append(row)
             if self.losses:
-                self._judge(record, int(finite_steps[position]))
-
-    def _judge(self, record: Record, num_finite: int) -> None:
-        """Mark a trial that ends here: as diverged, or as having reached the target at which it is to stop.
-
-        It has diverged at a non-finite loss, or one beyond `diverge_factor` times the initial one.
-
-        Args:
-            record: the trial's, with the new row.
-            num_finite: how many training losses since the row before were finite until one was not.
-        """
-        row, initial = record.rows[-1], record.rows[0]["val_loss"]
-        limit = record.trial.diverge_factor * abs(initial)
-        if num_finite < len(self.losses):
-            first = self.last_row_step + 1 + num_finite
-            record.message = f"the training loss became non-finite at step {first}"
-        elif not math.isfinite(row["val_loss"]):
-            record.message = f"the validation loss became non-finite by step {self.step}"
-        elif row["val_loss"] > limit:
-            record.message = (
-                f"the validation loss passed {limit:.4g}, {record.trial.diverge_factor:g} times the initial one"
-            )
-        if record.message:
-            record.status = "diverged"
-            hint = record.trial.optimizer.divergence_hint
-            record.message += f"; {hint}" if hint else ""
-        elif record.trial.stop_at_target:
-            target = record.trial.task.target
-            if any(target.is_met(row[target.metric]) for row in record.rows):
-                record.status = "reached"
+                record.judge(self.last_row_step + int(finite_steps[position]))
 
     def _evaluate_fully(self, status: str) -> None:
         """Complete the last rows of the trials that end here: of all, unless `status` is `running`.

@@ -40,3 +40,30 @@ class Record:
     def state(self) -> Mapping[str, object]:
         """Everything but the trial, as tensors and plain values; `Record(trial, **state)` is the same record."""
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "trial"}
+
+    def judge(self, last_finite_step: int) -> None:
+        """End it, by its newest row, where it has diverged or reached the target at which it is to stop.
+
+        It has diverged at a non-finite loss, or one beyond `diverge_factor` times the initial one.
+
+        Args:
+            last_finite_step: up to which step all training losses were finite.
+        """
+        row, step = self.rows[-1], int(self.rows[-1]["step"])
+        limit = self.trial.diverge_factor * abs(self.rows[0]["val_loss"])
+        if last_finite_step < step:
+            self.message = f"the training loss became non-finite at step {last_finite_step + 1}"
+        elif not math.isfinite(row["val_loss"]):
+            self.message = f"the validation loss became non-finite by step {step}"
+        elif row["val_loss"] > limit:
+            self.message = (
+                f"the validation loss passed {limit:.4g}, {self.trial.diverge_factor:g} times the initial one"
+            )
+        if self.message:
+            self.status = "diverged"
+            hint = self.trial.optimizer.divergence_hint
+            self.message += f"; {hint}" if hint else ""
+        elif self.trial.stop_at_target:
+            target = self.trial.task.target
+            if any(target.is_met(row[target.metric]) for row in self.rows):
+                self.status = "reached"

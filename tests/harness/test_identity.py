@@ -106,7 +106,7 @@ def rewrite(file: Path, old: str, new: str) -> None:
     [
         ("components.py", "expected a finite number", "a finite number was expected"),
         ("train.py", "go on from step", "are resumed at step"),
-        ("loop.py", "the training loss became non-finite", "the loss was no number"),
+        ("record.py", "the training loss became non-finite", "the loss was no number"),
         ("loop.py", "Train until every trial has ended", "Train the trials"),
         ("loop.py", "        self.step += 1\n", "        # one more\n\n        self.step  +=  1\n"),
         ("loop.py", "def restore(self, state: State) -> None:", "def restore(self, state):"),
