@@ -8,7 +8,7 @@ from typing import Any
 from bench.config.schema import TrialConfig
 from bench.runs.trial import Trial
 from bench.training.ensemble_optimizer import has_rules
-from bench.training.proof import optimizer_classes
+from bench.training.routing import optimizer_classes
 
 
 @dataclass(frozen=True)

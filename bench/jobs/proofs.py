@@ -20,14 +20,8 @@ from bench.training.components import Task
 from bench.training.memory import is_out_of_memory
 from bench.training.model import build_model, trainable
 from bench.training.param_groups import find_group
-from bench.training.proof import (
-    NotPackableError,
-    is_shipped,
-    optimizer_classes,
-    pick_distinct,
-    prove_model,
-    prove_optimizer,
-)
+from bench.training.proof import NotPackableError, is_shipped, pick_distinct, prove_model, prove_optimizer
+from bench.training.routing import optimizer_classes
 
 log = logging.getLogger(__name__)
 MAX_ALIKE = 2  # parameters of one shape and label that take part: enough to see whether they mix

@@ -11,7 +11,7 @@ import torch
 
 from bench.config.schema import TrialConfig
 from bench.errors import ConfigError
-from bench.training.proof import optimizer_classes
+from bench.training.routing import optimizer_classes
 
 
 def check_compile(config: TrialConfig) -> None:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 import bench
 from bench.config.optimizer import OptimizerConfig
 from bench.config.schema import TrialConfig
-from bench.config.targets import locate
 from bench.errors import one_line
 from bench.training.clock import StepClock
 from bench.training.components import Task
@@ -246,8 +245,3 @@ def is_shipped(owner: type) -> bool:
     file = getattr(sys.modules.get(owner.__module__), "__file__", None)
     home = Path(bench.__file__).resolve().parents[1]
     return file is not None and Path(file).resolve().parent in (home / "optimizers", home / "tasks")
-
-
-def optimizer_classes(config: OptimizerConfig) -> list[type]:
-    """The class of an optimizer, and those of all optimizers inside of it."""
-    return [locate(part.class_path, f"{part.path}._target_") for part in config.parts]

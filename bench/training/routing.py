@@ -176,6 +176,11 @@ def find_optimizer_class(config: OptimizerConfig) -> type[torch.optim.Optimizer]
     return _modify(optimizer_class, config) if config.modifiers else optimizer_class
 
 
+def optimizer_classes(config: OptimizerConfig) -> list[type]:
+    """The class of an optimizer, and those of all optimizers inside of it."""
+    return [locate(part.class_path, f"{part.path}._target_") for part in config.parts]
+
+
 def _options_of(config: OptimizerConfig) -> Mapping[str, Any]:
     """What its class is called with: a wrapper has no lr of its own."""
     return {name: value for name, value in config.hyperparameters.items() if config.base is None or name != "lr"}
