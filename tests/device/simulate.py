@@ -26,7 +26,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.config.schema import TrialConfig
 from bench.jobs.plan import make_plan
 from bench.training.clock import StepClock
-from bench.training.components import load_task
 from bench.training.ensemble import Ensemble
 from bench.training.interrupt import StopSignal
 from bench.training.learner import Learner, PlainLearner
@@ -169,9 +168,10 @@ def _apply(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: boo
 def _load(overrides: Sequence[str]) -> tuple[Any, list[TrialConfig]]:
     """The task on the CPU, and the configurations of its trials on the simulated device."""
     with tempfile.TemporaryDirectory() as folder, mock.patch("bench.jobs.plan.rehearse"):
-        mapping = {**compose_mapping(list(overrides)), "results_dir": folder}
-        configs = [trial.config for trial in make_plan(mapping).trials]
-    return load_task(configs[0].task, "cpu"), [config.model_copy(update={"device": DEVICE}) for config in configs]
+        plan = make_plan({**compose_mapping(list(overrides)), "results_dir": folder})
+    configs = [trial.config for trial in plan.trials]
+    task = plan.tasks.get(configs[0].task, "cpu")
+    return task, [config.model_copy(update={"device": DEVICE}) for config in configs]
 
 
 def observe(overrides: Sequence[str]) -> dict[str, Any]:
