@@ -49,12 +49,12 @@ def judge_sentences(answers: Answers) -> list[str]:
 def judge_tables(answers: Answers) -> list[Table]:
     """Every word with its ratio and interval; none without verdicts."""
     rows = [
-        (*map(clean_text, (task.task, verdict.candidate, verdict.baseline, str(folder))), task.verdict, *_figures(task),
-         task.looks[-1].searches, _failures(task))
+        (*map(clean_text, (task.task, verdict.candidate, verdict.baseline)), task.verdict, *_figures(task),
+         task.looks[-1].searches, _failures(task), clean_text(str(folder)))
         for folder, verdict in answers
         for task in verdict.tasks
     ]  # fmt: skip
-    names = ["task", "candidate", "against", "folder", "verdict", "loss ×", "interval", "searches", "failed searches"]
+    names = ["task", "candidate", "against", "verdict", "loss ×", "interval", "searches", "failed searches", "folder"]
     frame = pd.DataFrame(rows, columns=names)
     shown = {name: name for name in names if name != "folder" or frame["folder"].nunique() > 1}
     note = (

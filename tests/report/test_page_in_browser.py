@@ -34,6 +34,8 @@ return [box.left + xaxis._offset + xaxis.d2p(line.x[at]), box.top + yaxis._offse
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("page")
     synthetic.write_zoo(root / "results", ("adamw", "muon", HOSTILE), ("matrix_factorization",), trials=24, fresh=3)
+    for folder in ("judge", "a_folder_of_the_judge_with_a_name_of_more_than_fifty_letters"):
+        synthetic.write_answer(root / "results" / folder, "muon", matrix_factorization="practically the same")
     return write_report([root / "results"], root / "report")
 
 
