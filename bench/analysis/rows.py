@@ -11,7 +11,8 @@ from bench.errors import clean_text
 from bench.runs.folders import METRIC_NAME
 from bench.runs.identity import is_place
 from bench.runs.objective import weights_of
-from bench.runs.schema import Run, Summary
+from bench.runs.schema import Run
+from bench.runs.summary import Summary
 
 Plain: TypeAlias = bool | int | float | str | None
 MAX_KEYS = 96

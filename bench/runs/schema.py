@@ -1,12 +1,10 @@
 """What is stored: the type of a run. `results/README.md` tells the meaning of every key."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-import numpy as np
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError
+from pydantic import AfterValidator, Field, JsonValue, PrivateAttr, ValidationError
 from pydantic_core import PydanticCustomError
 
 from bench.config.plain import check_plain
@@ -14,9 +12,7 @@ from bench.config.schema import MAX_TRIAL_VALUES, TrialConfig, parse_trial
 from bench.config.sweep import FRESH_SWEEP, RAW_LOSS, STAGES, Stage
 from bench.config.validation import Strict, allowed, tell_faults
 from bench.errors import shorten
-from bench.runs.crossings import first_crossings
-from bench.training.clock import PARTS
-from bench.training.record import Record, Row
+from bench.runs.summary import Count, Summary
 
 SCHEMA_VERSION = 2
 MARGIN_OF_VERSION_1 = 0.05  # its tasks had no `relevant`
@@ -24,76 +20,7 @@ MARGIN_OF_VERSION_1 = 0.05  # its tasks had no `relevant`
 Status = Literal["completed", "reached", "diverged", "timeout", "failed", "interrupted"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-Figure = Annotated[float | None, allowed("a number or null")]
-"""A finite number, or None for what JSON cannot hold: never reached, or not measured."""
 RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$"), allowed("16 hexadecimal digits")]
-Count = Annotated[int, Field(ge=0, lt=2**63), allowed("a whole number from 0")]
-
-
-class Summary(Strict):
-    """The figures of a run, calculated from its rows; losses without the task's `loss_scale`, times in seconds.
-
-    The task's metrics at the end of the training are open: `final_<metric>` for every metric that the last full
-    evaluation measured. `figures` has them all by name.
-    """
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Figure]
-
-    num_steps: Count
-    initial_val_loss: Figure
-    final_val_loss: Figure = None
-    best_val_loss: Figure
-    best_step: Count
-    steps_to_target: Figure
-    seconds_to_target: Figure
-    seconds_to_target_derived: bool
-    train_seconds: Figure
-    elapsed_seconds: Figure
-    step_seconds: Figure
-    first_step_seconds: Figure
-    alone_step_seconds: Figure
-    optimizer_share: Figure
-    num_parameters: Count
-    state_bytes: Count
-    peak_memory_bytes: Figure = None
-    samples_per_step: Figure = None
-    message: str | None
-
-    @classmethod
-    def from_record(cls, record: Record) -> Self:
-        """The figures that follow from a trial's rows and from what was measured beside them."""
-        rows, last = record.rows, record.rows[-1] if record.rows else {}
-        measured = [row for row in rows if math.isfinite(row["val_loss"])]
-        best = min(measured, key=lambda row: row["val_loss"], default={})
-        finals = {f"final_{name.removeprefix('full_')}": last[name] for name in last if name.startswith("full_")}
-        steps, seconds = time_to_target(record)
-        figures = {
-            "num_steps": int(last.get("step", 0)),
-            "initial_val_loss": rows[0]["val_loss"] if rows else None,
-            **finals,
-            "best_val_loss": best.get("val_loss"),
-            "best_step": int(best.get("step", 0)),
-            "steps_to_target": steps,
-            "seconds_to_target": seconds,
-            "seconds_to_target_derived": record.pack_size > 1,
-            "train_seconds": last.get("train_seconds", 0.0),
-            "elapsed_seconds": last.get("elapsed_seconds", 0.0),
-            **_timing(rows),
-            "first_step_seconds": record.first_step_seconds,
-            "alone_step_seconds": record.alone_step_seconds,
-            "num_parameters": record.num_parameters,
-            "state_bytes": record.state_bytes,
-            "peak_memory_bytes": record.peak_memory_bytes,
-            "samples_per_step": record.trial.task.options.get("batch_size"),
-            "message": record.message,
-        }
-        return cls.model_validate({name: _finite(value) for name, value in figures.items()})
-
-    @property
-    def figures(self) -> Mapping[str, float | None]:
-        """Every number by name, the task's own metrics among them."""
-        return {name: value for name, value in self.model_dump().items() if name != "message"}
 
 
 class Fingerprint(Strict):
@@ -230,30 +157,3 @@ def parse_run(document: object) -> Run:
         return Run.model_validate(document)
     except ValidationError as error:
         raise NoRunError(list(tell_faults(error, Run))) from error
-
-
-def time_to_target(record: Record) -> tuple[float, float]:
-    """Steps and seconds to the target: inf where it was missed, NaN seconds where no clock of its own ran."""
-    target = record.trial.task.target
-    values, steps, seconds = (
-        np.array([row.get(name, math.nan) for row in record.rows]) for name in (target.metric, "step", "train_seconds")
-    )
-    limit = np.array([target.value])
-    first_step = float(first_crossings(values, steps, limit, target.mode)[0])
-    if record.pack_size == 1 or math.isinf(first_step):
-        return first_step, float(first_crossings(values, seconds, limit, target.mode)[0])
-    return first_step, math.nan if record.alone_step_seconds is None else first_step * record.alone_step_seconds
-
-
-def _timing(rows: Sequence[Row]) -> dict[str, float | None]:
-    steady = [row for row in rows if math.isfinite(row["step_seconds"])]
-    parts = {part: sum(row[f"{part}_seconds"] for row in steady) for part in PARTS}
-    total = sum(parts.values())
-    return {
-        "step_seconds": float(np.median([row["step_seconds"] for row in steady])) if steady else None,
-        "optimizer_share": parts["optimizer"] / total if total else None,
-    }
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

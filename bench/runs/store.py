@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from bench.files import make_folder, os_errors_as_store_error, set_aside, sync_folder, write_durably
 from bench.runs.environment import describe_environment
 from bench.runs.folders import METRICS_FILE, READ_ERRORS, RUN_FILE, WEIGHTS_FILE, read_run
-from bench.runs.schema import SCHEMA_VERSION, PackPlace, Run, Summary, SweepPlace
+from bench.runs.schema import SCHEMA_VERSION, PackPlace, Run, SweepPlace
+from bench.runs.summary import Summary
 from bench.runs.trial import Trial
 from bench.runs.weights import encode_weights, find_weight_faults
 from bench.training.record import FINISHED, Record, Row

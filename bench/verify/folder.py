@@ -11,8 +11,9 @@ from bench.config.schema import TrialConfig
 from bench.errors import ConfigError, count_of, shorten
 from bench.runs.folders import METRICS_FILE, READ_ERRORS, RUN_FILE, ResultsFolder, explain, read_rows, read_run
 from bench.runs.identity import run_id
-from bench.runs.schema import NoRunError, Run, Summary
+from bench.runs.schema import NoRunError, Run
 from bench.runs.store import LEADING_COLUMNS
+from bench.runs.summary import Summary
 from bench.runs.weights import find_weight_faults
 from bench.training.clock import PARTS
 from bench.training.record import FINISHED, Record, Row

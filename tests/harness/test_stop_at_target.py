@@ -15,7 +15,7 @@ from bench.errors import ConfigError
 from bench.jobs.job import run_job
 from bench.jobs.plan import Plan, make_plan
 from bench.judge.question import compose_arm, parse_question
-from bench.runs.schema import time_to_target
+from bench.runs.summary import time_to_target
 from bench.training.components import TaskShelf
 from bench.verify.folder import check_folder
 from bench.verify.replay import replay

@@ -11,7 +11,7 @@ import torch
 
 from bench.config.folders import find_conf_dir
 from bench.jobs.plan import Plan
-from bench.runs.schema import Summary
+from bench.runs.summary import Summary
 from bench.training.interrupt import StopSignal
 from bench.training.record import Record
 from bench.training.train import train

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.errors import ConfigError
 from bench.jobs.plan import Plan
-from bench.runs.schema import Summary
+from bench.runs.summary import Summary
 from bench.training.clock import PARTS, StepClock
 from bench.training.ensemble import Ensemble
 from bench.training.interrupt import StopSignal
