@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from bench.check.descent import check_matrix_target, check_quadratic
 from bench.check.gradient_scale import check_gradient_scale
 from bench.check.packs import check_packs, check_separate_tensors
 from bench.check.subject import (
@@ -18,7 +19,6 @@ from bench.check.subject import (
     OTHERS,
     CheckFailed,
     NotApplicable,
-    Shape,
     Subject,
     drop_decay,
     largest_difference,
@@ -27,12 +27,10 @@ from bench.check.subject import (
     require,
     require_equal,
     set_lr,
-    switch_mode,
     values_of,
 )
 
 NUM_STEPS = 3
-NUM_DESCENT_STEPS = 200
 
 
 def check_parameter_shapes(subject: Subject) -> str:
@@ -205,42 +203,6 @@ def check_deterministic(subject: Subject) -> str:
         results.append(values_of(params))
     require_equal(results[1], results[0], "two runs differ")
     return "bitwise equal"
-
-
-def _descend(subject: Subject, loss_of: Callable[[Tensor], Tensor], shape: Shape) -> str:
-    (param,) = params = make_params([shape])
-    optimizer = subject.start(params)
-    first = float(loss_of(param.detach()))
-    for _ in range(NUM_DESCENT_STEPS):
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss = loss_of(param)
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss
-
-        if subject.needs_closure:
-            optimizer.step(closure)  # type: ignore[arg-type]
-        else:
-            closure()
-            optimizer.step()
-    switch_mode(optimizer, "eval")
-    last = float(loss_of(param.detach()))
-    require(last < first, f"the loss went from {first:.4g} to {last:.4g} in {NUM_DESCENT_STEPS} steps")
-    return f"loss {first:.3g} to {last:.3g} in {NUM_DESCENT_STEPS} steps"
-
-
-def check_quadratic(subject: Subject) -> str:
-    """Descends on a vector with curvatures from 0.1 to 10."""
-    curvature = torch.logspace(-1, 1, 7)
-    return _descend(subject, lambda x: (curvature * (x - 0.5).square()).sum() / 2, (7,))
-
-
-def check_matrix_target(subject: Subject) -> str:
-    """Descends towards a matrix of rank 2."""
-    left, right = make_params([(6, 2), (2, 4)])
-    target = (left @ right).detach()
-    return _descend(subject, lambda x: (x - target).square().sum() / 2, (6, 4))
 
 
 CHECKS: tuple[Callable[[Subject], str], ...] = (
