@@ -20,73 +20,22 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+from common import describe_machine
+from step_cost_candidates import COMPILED, FUSED, RECENT, Build, Shape, candidates, models
 from torch import nn
 
-from bench.errors import count_of
-from optimizers.adam import AdamW
-from optimizers.adaptive_muon import AdaptiveMuon
-from optimizers.ademamix import AdEMAMix, SimplifiedAdEMAMix
-from optimizers.adopt import ADOPT
-from optimizers.lamb import LAMB
-from optimizers.laprop import LaProp
-from optimizers.lion import Lion
-from optimizers.madam import MAdam
-from optimizers.mars import MARS
-from optimizers.muon import Muon
-from optimizers.polargrad import PolarGrad
-from optimizers.prodigy import Prodigy
-from optimizers.qhadamw import QHAdamW
-from optimizers.rule_optimizer import RuleOptimizer
-from optimizers.schedule_free_adamw import ScheduleFreeAdamW
-from optimizers.scion import Scion
-from optimizers.signum import Signum
-from optimizers.soap import SOAP
-from tasks.gpt_nano import GPT
-
-Params = list[nn.Parameter]
-Build = Callable[[Params], torch.optim.Optimizer]
-Shape = tuple[int, ...]
 Step = Callable[[], tuple[float, float]]
 NUM_WARMUP = 5
-GPT2_BLOCKS = 2
-COMPILED, FUSED, RECENT = "compiled rules", "torch fused AdamW", "recent rules"
-ELEMENTWISE: tuple[type[RuleOptimizer], ...] = (
-    AdamW,
-    MAdam,
-    LaProp,
-    Lion,
-    Signum,
-    QHAdamW,
-    ADOPT,
-    AdEMAMix,
-    SimplifiedAdEMAMix,
-    ScheduleFreeAdamW,
-)
-RECENT_RULES: tuple[type[RuleOptimizer], ...] = (
-    SOAP, Scion, PolarGrad, ADOPT, MARS, Prodigy, LAMB, ScheduleFreeAdamW,
-)  # fmt: skip
 FLOOR = """\
 Torch's fused AdamW is one C++ kernel written for this rule, which reads and writes every tensor once. So are compiled
 rules, of which one call from Python updates up to eight large tensors. Its time is that of the memory where tensors are
 large: AdEMAMix, with a state more, has nine passes over memory where AdamW has seven. The other forms, ours uncompiled
 among them, are the ten or so element-wise kernels of the formula; ours runs them on pieces that fit the cache."""
-GPT2_BLOCK: list[Shape] = [
-    (2304, 768),
-    (2304,),
-    (768, 768),
-    (768,),
-    (3072, 768),
-    (3072,),
-    (768, 3072),
-    (768,),
-    *[(768,)] * 4,
-]
 
 
 class Row(NamedTuple):
@@ -99,68 +48,6 @@ class Row(NamedTuple):
     cpu_ms: float
     times_ours: float
     cpu_times_ours: float
-
-
-def models() -> dict[str, tuple[list[Shape], list[Shape]]]:
-    """By model, the shapes of all parameters and those of its hidden matrices, which Muon takes."""
-    with torch.device("meta"):
-        nano = GPT(103, num_layers=3, num_heads=4, width=64, context=64, tied_head=False)
-    named: list[tuple[str, Shape]] = [(name, tuple(param.shape)) for name, param in nano.named_parameters()]
-    nano_matrices: list[Shape] = [shape for name, shape in named if name.startswith("blocks") and len(shape) == 2]
-    gpt2 = GPT2_BLOCK * GPT2_BLOCKS
-    return {
-        "gpt_nano": ([shape for _, shape in named], nano_matrices),
-        f"{GPT2_BLOCKS} blocks of GPT-2 small": (gpt2, [shape for shape in gpt2 if len(shape) == 2]),
-    }
-
-
-def candidates() -> Iterator[tuple[str, str, Build]]:
-    """(algorithm, name, factory); the first of an algorithm is ours, to which all others are compared."""
-    yield "AdamW", "ours", AdamW
-    yield "AdamW", "torch for-loop", partial(torch.optim.AdamW, foreach=False)
-    yield "AdamW", "torch foreach", partial(torch.optim.AdamW, foreach=True)
-    yield "AdamW", "torch fused", partial(torch.optim.AdamW, fused=True)
-    yield COMPILED, "ours", AdamW  # uncompiled
-    yield COMPILED, FUSED, partial(torch.optim.AdamW, fused=True)
-    for rule in ELEMENTWISE:
-        yield COMPILED, rule.__name__, partial(_compiled, rule)
-    yield RECENT, "ours", AdamW
-    for rule in RECENT_RULES:
-        yield RECENT, rule.__name__, rule
-    muon: dict[str, Any] = {"lr": 0.01, "momentum": 0.95, "nesterov": True}
-    yield "Muon", "ours", partial(Muon, coefficient_type="simple", **muon)
-    yield "Muon", "torch", partial(torch.optim.Muon, **muon)
-    yield "AdaMuon", "ours", partial(AdaptiveMuon, coefficient_type="simple", **muon)
-    yield from _pytorch_optimizer(muon)
-    yield from _heavyball()
-
-
-def _compiled(build: Callable[..., RuleOptimizer], params: Params) -> RuleOptimizer:
-    optimizer = build(params)
-    optimizer.compile_rules()
-    return optimizer
-
-
-def _pytorch_optimizer(muon: dict[str, Any]) -> Iterator[tuple[str, str, Build]]:
-    try:
-        import pytorch_optimizer as peers
-    except ImportError:
-        return
-
-    def of_matrices(params: Params) -> list[dict[str, object]]:
-        return [{"params": params, "use_muon": True}]
-
-    yield "Muon", "pytorch_optimizer", lambda params: peers.Muon(of_matrices(params), **muon)
-    yield "AdaMuon", "pytorch_optimizer", lambda params: peers.AdaMuon(of_matrices(params), lr=0.01)
-
-
-def _heavyball() -> Iterator[tuple[str, str, Build]]:
-    try:
-        import heavyball
-    except ImportError:
-        return
-    yield "AdamW", "heavyball", partial(heavyball.AdamW, weight_decay=0.01)
-    yield "Muon", "heavyball", partial(heavyball.Muon, nesterov=True)
 
 
 def make_step(build: Build, shapes: Sequence[Shape], device: torch.device) -> Step:
@@ -250,27 +137,19 @@ def _over_fused(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _conditions(args: argparse.Namespace) -> list[str]:
-    packages = []
-    for package in ("torch", "pytorch_optimizer", "heavyball"):
+    peers = []
+    for package in ("pytorch_optimizer", "heavyball"):
         try:
-            packages.append(f"{package} {importlib.metadata.version(package)}")
+            peers.append(f", {package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    device = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"CPU ({_processor()})"
     return [
         f"Command: `python {shlex.join(sys.argv)}`",
         "",
-        f"{device}, {count_of(args.threads, 'thread')}, Python {platform.python_version()}, {', '.join(packages)}. "
+        f"{describe_machine(args.device)}, Python {platform.python_version()}{''.join(peers)}. "
         f"Median of {args.repeats} interleaved steps. "
         f"Load average at the start: {args.load:.1f} on {os.cpu_count()} cores.",
     ]
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def main() -> None:
