@@ -1,6 +1,7 @@
 """The tables behind the verdicts: what varies, who comes first, and how much a hyperparameter matters."""
 
 import math
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -15,64 +16,64 @@ from bench.report.table import MISSING, Table, finite, make_table, plain, ratio_
 
 
 def sensitivity_tables(found: Findings) -> list[Table]:
-    """Flat widths, edges of grids, drift of the best lr, loss scales; those that have rows."""
-    widths = found.flat_widths.assign(
-        width=[
-            f"{'≥ ' if row.open_low or row.open_high else ''}{row.width:.2f} {row.unit}"
-            for row in each(found.flat_widths)
-        ],
-        key=[key.removeprefix("optimizer.") for key in found.flat_widths["key"]],
+    """Flat widths, edges of grids, drift of the best lr, importances, loss scales; those that have rows."""
+    edges = make_table(
+        found.edges.assign(key=_short(found.edges["key"])),
+        {"setting": "task", "optimizer": "optimizer", "key": "key", "value": "best value", "direction": "look"},
+        title="Best cells on an edge",
+        note="The true best may lie outside what was tried: widen the range there.",
+    )
+    scales = make_table(
+        found.scales,
+        {"task": "task", "optimizer": "optimizer", "loss_scale": "loss scale", "num_pairs": "pairs of runs",
+         "num_identical": "bit-identical", "max_difference": "largest difference",
+         "median_change": "median change of the final loss"},
+        title="The same trial at another loss scale",
+        note="Every loss column at every evaluation is compared bit by bit with the unscaled run.",
+    )  # fmt: skip
+    tables = (_width_table(found.flat_widths), edges, _drift_table(found.drift), _importance_table(found.importances),
+              scales)  # fmt: skip
+    return [table for table in tables if table.rows]
+
+
+def _short(keys: Iterable[str]) -> list[str]:
+    return [key.removeprefix("optimizer.") for key in keys]
+
+
+def _width_table(widths: pd.DataFrame) -> Table:
+    rows = list(each(widths))
+    frame = widths.assign(
+        width=[f"{'≥ ' if row.open_low or row.open_high else ''}{row.width:.2f} {row.unit}" for row in rows],
+        key=_short(widths["key"]),
         interval=[
-            MISSING if math.isnan(row.width_low) else f"{row.width_low:.2f} to {row.width_high:.2f}"
-            for row in each(found.flat_widths)
+            MISSING if math.isnan(row.width_low) else f"{row.width_low:.2f} to {row.width_high:.2f}" for row in rows
         ],
     )
-    edges = found.edges.assign(key=[key.removeprefix("optimizer.") for key in found.edges["key"]])
-    drift = found.drift[found.drift["learned"].astype(bool)].groupby(["setting", "optimizer"], sort=False).agg(
+    columns = {"setting": "task", "optimizer": "optimizer", "key": "key", "best": "best value", "width": "flat width",
+               "interval": "95 % interval", "num_seeds": "seeds", "low": "from", "high": "to",
+               "delta": "allowed worsening"}  # fmt: skip
+    note = (
+        "≥: the grid ends before the flat region does. Interval: percentiles of the widths that resampled seeds give, "
+        "each drawn with its losses at all values; with three to five seeds it covers rather 80 % than 95 %, and of "
+        "the spacing of the grid it knows nothing."
+    )
+    return make_table(frame, columns, title="Flat widths", note=note)
+
+
+def _drift_table(drift: pd.DataFrame) -> Table:
+    frame = drift[drift["learned"].astype(bool)].groupby(["setting", "optimizer"], sort=False).agg(
         drift=("drift", "first"), slope=("slope", "first"), low=("best_lr", "min"), high=("best_lr", "max")
     ).reset_index()  # fmt: skip
-    who = {"setting": "task", "optimizer": "optimizer"}
-    tables = [
-        make_table(
-            widths,
-            who | {"key": "key", "best": "best value", "width": "flat width",
-                   "interval": "95 % interval", "num_seeds": "seeds", "low": "from", "high": "to",
-                   "delta": "allowed worsening"},
-            title="Flat widths",
-            note="≥: the grid ends before the flat region does. Interval: percentiles of the widths that resampled "
-            "seeds give, each drawn with its losses at all values; with three to five seeds it covers rather 80 % than "
-            "95 %, and of the spacing of the grid it knows nothing.",
-        ),
-        make_table(
-            edges,
-            who | {"key": "key", "value": "best value", "direction": "look"},
-            title="Best cells on an edge",
-            note="The true best may lie outside what was tried: widen the range there.",
-        ),
-        make_table(
-            drift,
-            who | {"drift": "drift of the best lr (decades)", "slope": "slope (lr per eps)", "low": "lowest best lr",
-                   "high": "highest best lr"},
-            title="Drift of the best lr with eps",
-            note="Over the eps at which something is learned.",
-        ),
-        _importance_table(found.importances),
-        make_table(
-            found.scales,
-            {"task": "task", "optimizer": "optimizer", "loss_scale": "loss scale", "num_pairs": "pairs of runs",
-             "num_identical": "bit-identical", "max_difference": "largest difference",
-             "median_change": "median change of the final loss"},
-            title="The same trial at another loss scale",
-            note="Every loss column at every evaluation is compared bit by bit with the unscaled run.",
-        ),
-    ]  # fmt: skip
-    return [table for table in tables if table.rows]
+    columns = {"setting": "task", "optimizer": "optimizer", "drift": "drift of the best lr (decades)",
+               "slope": "slope (lr per eps)", "low": "lowest best lr", "high": "highest best lr"}  # fmt: skip
+    note = "Over the eps at which something is learned."
+    return make_table(frame, columns, title="Drift of the best lr with eps", note=note)
 
 
 def _importance_table(importances: pd.DataFrame) -> Table:
     frame = importances[importances["explained"] >= MIN_EXPLAINED]
     frame = frame.assign(
-        key=[key.removeprefix("optimizer.") for key in frame["key"]],
+        key=_short(frame["key"]),
         interval=[f"{format_number(row.low)} to {format_number(row.high)}" for row in each(frame)],
         explained=[f"{100 * row.explained:.0f} %" for row in each(frame)],
     )
