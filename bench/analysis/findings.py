@@ -80,56 +80,72 @@ def analyse(
     runs, used, notes = comparability.prepare(loaded.runs)
     if used.empty:
         return None
-    _check_targets(target_overrides, used, loaded.metrics)
     metrics = loaded.metrics
-    settings = comparability.group_scales(used)
+    _check_targets(target_overrides, used, metrics)
     counted = _one_setting_per_task(used)
     chosen = selection.choose_cells(used)
     final, seed_notes = selection.final_runs(used, chosen)
     baselines = verdicts.choose_baselines(final, baseline, loaded.labels)
-    goals = targets.choose_targets(used, target_overrides)
-    rounds = step_times.rounds_of(loaded.rounds, used)
-    costs = step_times.step_costs(used, rounds)
-    times = targets.times_to_target(final, metrics, goals, costs)
-    profile_times, profile_scores, profile_notes = profiles.profiles(times, counted)
-    cells = sensitivity.sweep_cells(used)
-    responses = sensitivity.response_curves(cells)
-    spaces = {row.optimizer: row.search_space for row in each(used.drop_duplicates("optimizer"))}
+    races = _races(loaded, used, final, baselines, targets.choose_targets(used, target_overrides))
+    profile_times, profile_scores, profile_notes = profiles.profiles(races["times"], counted)
     found = Findings(
         runs=runs,
         used=used,
         final=final,
         problems=loaded.problems,
-        settings=settings,
+        settings=comparability.group_scales(used),
         notes=[*notes, *seed_notes, *selection.describe_budgets(chosen), *profile_notes],
         baselines=baselines,
         chosen=chosen,
         verdicts=verdicts.compare(final, baselines, counted),
         ranks=ranks.rank_optimizers(final, counted, seed=seed),
-        targets=goals,
-        costs=costs,
-        times=times,
-        speedups=speedup.speedups(times, rounds, baselines, targets.common_crossings(final, metrics, goals)),
         averaging=averaging.averaging_shares(final, baselines),
         transfer=transfer.transfer_scores(used, chosen, baselines),
-        convergence=convergence.convergence(final, metrics, costs),
-        target_curves=targets.target_curves(final, metrics, goals),
-        rank_changes=targets.rank_changes(final, metrics, goals),
         profile_times=profile_times,
         profile_scores=profile_scores,
-        cells=selection.summarize_cells(used),
-        sweep_cells=cells,
-        responses=responses,
-        flat_widths=sensitivity.flat_widths(responses, cells),
-        edges=sensitivity.edge_flags(cells, spaces),
-        drift=epsilon.best_lr_drift(cells),
-        importances=importance.importances(cells, seed),
-        tuning=tuning.tuning_curves(used),
         tuned=tuning.tuned_against_default(used, final),
         scales=loss_scales.compare_scales(used, metrics),
         diagnostics=diagnostics.diagnostics(used, metrics),
+        **races,
+        **_sweeps(used, seed),
     )
     return _in_order(found)
+
+
+def _races(
+    loaded: Loaded, used: pd.DataFrame, final: pd.DataFrame, baselines: dict[str, str], goals: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """How soon who is where: curves, steps and seconds to the targets, and what a step costs."""
+    rounds = step_times.rounds_of(loaded.rounds, used)
+    costs = step_times.step_costs(used, rounds)
+    times = targets.times_to_target(final, loaded.metrics, goals, costs)
+    crossings = targets.common_crossings(final, loaded.metrics, goals)
+    return {
+        "targets": goals,
+        "costs": costs,
+        "times": times,
+        "speedups": speedup.speedups(times, rounds, baselines, crossings),
+        "convergence": convergence.convergence(final, loaded.metrics, costs),
+        "target_curves": targets.target_curves(final, loaded.metrics, goals),
+        "rank_changes": targets.rank_changes(final, loaded.metrics, goals),
+    }
+
+
+def _sweeps(used: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
+    """What grids and searches show of hyperparameters."""
+    cells = sensitivity.sweep_cells(used)
+    responses = sensitivity.response_curves(cells)
+    spaces = {row.optimizer: row.search_space for row in each(used.drop_duplicates("optimizer"))}
+    return {
+        "cells": selection.summarize_cells(used),
+        "sweep_cells": cells,
+        "responses": responses,
+        "flat_widths": sensitivity.flat_widths(responses, cells),
+        "edges": sensitivity.edge_flags(cells, spaces),
+        "drift": epsilon.best_lr_drift(cells),
+        "importances": importance.importances(cells, seed),
+        "tuning": tuning.tuning_curves(used),
+    }
 
 
 def _check_targets(overrides: Sequence[dict[str, object]], used: pd.DataFrame, metrics: pd.DataFrame) -> None:
