@@ -11,6 +11,30 @@ from bench.errors import stoppable, tell_error
 @stoppable
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the report; returns the exit code: 0, or 2 after one line on stderr."""
+    options = _parser().parse_args(arguments)
+    # Only now: --help should not wait for pandas and matplotlib.
+    from bench.report.write import write_report
+    from bench.runs.folders import ResultsFolder
+
+    try:
+        labelled = _labelled(options.paths)
+    except ValueError as error:
+        return tell_error(str(error), 2)
+    home = ResultsFolder(next(iter(labelled))).report if len(labelled) == 1 else Path("report")
+    try:
+        page = write_report(
+            labelled, options.out or home, baseline=options.baseline, targets=options.target,
+            optimizers=options.optimizer, tasks=options.task, where=options.where, tell=print,
+        )  # fmt: skip
+    except ValueError as error:
+        return tell_error(str(error), 2)
+    except OSError as error:  # of what is read, a fault is told on the page
+        return tell_error(f"--out {options.out or home}: cannot be written: {error.strerror or error}", 2)
+    print(f"report: {page}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.report", description="Turn run folders into one report.")
     parser.add_argument(
         "paths", nargs="+", metavar="[LABEL=]PATH",
@@ -32,27 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="only runs for which this holds, by any key of their configuration, e.g. --where 'optimizer.lr<=1e-2' "
         "or --where 'task.steps=200'; may be given several times",
     )  # fmt: skip
-    options = parser.parse_args(arguments)
-    # Only now: --help should not wait for pandas and matplotlib.
-    from bench.report.write import write_report
-    from bench.runs.folders import ResultsFolder
-
-    try:
-        labelled = _labelled(options.paths)
-    except ValueError as error:
-        return tell_error(str(error), 2)
-    home = ResultsFolder(next(iter(labelled))).report if len(labelled) == 1 else Path("report")
-    try:
-        page = write_report(
-            labelled, options.out or home, baseline=options.baseline, targets=options.target,
-            optimizers=options.optimizer, tasks=options.task, where=options.where, tell=print,
-        )  # fmt: skip
-    except ValueError as error:
-        return tell_error(str(error), 2)
-    except OSError as error:  # of what is read, a fault is told on the page
-        return tell_error(f"--out {options.out or home}: cannot be written: {error.strerror or error}", 2)
-    print(f"report: {page}")
-    return 0
+    return parser
 
 
 def _labelled(paths: Sequence[str]) -> dict[Path, str]:
