@@ -130,6 +130,13 @@ class RemembersItsLr(Plain):
         param.sub_(param.grad * (late + group["lr"]))
 
 
+class SinglePrecision(Plain):
+    """As HeavyBall's SOAP: what it computes with is in float32, whatever its parameters are in."""
+
+    def update(self, param: Tensor, group: dict[str, Any]) -> None:
+        param.sub_(group["lr"] * torch.eye(len(param)) @ param.grad)
+
+
 DECEITFUL = (
     GlobalCounter,
     SilentGlobalCounter,
@@ -144,6 +151,7 @@ DECEITFUL = (
     StateInModule,
     StateOnParameter,
     RemembersItsLr,
+    SinglePrecision,
 )
 
 
