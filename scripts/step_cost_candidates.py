@@ -1,11 +1,12 @@
 """Who takes part in `scripts/step_cost.py`, and the models whose parameters they step."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from optimizers.adam import AdamW
 from optimizers.adaptive_muon import AdaptiveMuon
@@ -20,6 +21,7 @@ from optimizers.muon import Muon
 from optimizers.polargrad import PolarGrad
 from optimizers.prodigy import Prodigy
 from optimizers.qhadamw import QHAdamW
+from optimizers.rule import Rule, zeros_state
 from optimizers.rule_optimizer import RuleOptimizer
 from optimizers.schedule_free_adamw import ScheduleFreeAdamW
 from optimizers.scion import Scion
@@ -60,6 +62,25 @@ GPT2_BLOCK: list[Shape] = [
 ]
 
 
+def _add_up(grad: Tensor, *state: Tensor) -> Tensor:
+    """As little as a rule that reads and writes its state can compute."""
+    for buffer in state:
+        buffer.add_(grad)
+    return reduce(add, state)
+
+
+class SevenPasses(AdamW):
+    """What memory alone takes of a rule with two states."""
+
+    rule = Rule(_add_up, zeros_state("first", "second"), "flat")
+
+
+class NinePasses(AdamW):
+    """What memory alone takes of a rule with three states."""
+
+    rule = Rule(_add_up, zeros_state("first", "second", "third"), "flat")
+
+
 def models() -> dict[str, tuple[list[Shape], list[Shape]]]:
     """By model, the shapes of all parameters and those of its hidden matrices, which Muon takes."""
     with torch.device("meta"):
@@ -81,7 +102,7 @@ def candidates() -> Iterator[tuple[str, str, Build]]:
     yield "AdamW", "torch fused", partial(torch.optim.AdamW, fused=True)
     yield COMPILED, "ours", AdamW  # uncompiled
     yield COMPILED, FUSED, partial(torch.optim.AdamW, fused=True)
-    for rule in ELEMENTWISE:
+    for rule in (*ELEMENTWISE, SevenPasses, NinePasses):
         yield COMPILED, rule.__name__, partial(_compiled, rule)
     yield RECENT, "ours", AdamW
     for rule in RECENT_RULES:
