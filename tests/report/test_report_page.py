@@ -131,17 +131,16 @@ def test_two_schema_versions_and_a_half_written_run_are_named(tmp_path: Path) ->
 @pytest.mark.slow
 def test_a_new_report_removes_pictures_of_the_old_one_and_nothing_else(tmp_path: Path) -> None:
     synthetic.write_run(tmp_path / "in")
-    out = tmp_path / "out"
-    write_report([tmp_path / "in"], out)
-    (out / "plots" / "old.png").touch()
-    (out / "mine.txt").touch()
-    write_report([tmp_path / "in"], out)
-    assert not (out / "plots" / "old.png").exists()
-    assert (out / "mine.txt").exists()
-    (out / "index.html").write_text("a page of somebody else")
-    (out / "plots" / "old.png").touch()
-    write_report([tmp_path / "in"], out)
-    assert (out / "plots" / "old.png").exists()
+    old, mine, page = (tmp_path / "out" / name for name in ("plots/old.png", "mine.txt", "index.html"))
+    old.parent.mkdir(parents=True)
+    for file in (old, mine):
+        file.touch()
+    page.write_text("a page of somebody else")
+    write_report([tmp_path / "in"], tmp_path / "out")
+    assert old.exists()
+    write_report([tmp_path / "in"], tmp_path / "out")
+    assert not old.exists()
+    assert mine.exists()
 
 
 @pytest.mark.slow
