@@ -49,9 +49,11 @@ def cifar_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["adamuon", "adamw", "madam"])
-def test_a_quarter_of_gpt_nanos_budget_beats_the_bigram_model_at_the_defaults(plan: MakePlan, optimizer: str) -> None:
-    made = plan("task=gpt_nano", "task.steps=150", "task.eval_every=150", f"optimizer={optimizer}")
+@pytest.mark.parametrize(("optimizer", "steps"), [("adamuon", 60), ("adamw", 150)])
+def test_a_quarter_of_gpt_nanos_budget_beats_the_bigram_model_at_the_defaults(
+    plan: MakePlan, optimizer: str, steps: int
+) -> None:
+    made = plan("task=gpt_nano", f"task.steps={steps}", f"task.eval_every={steps}", f"optimizer={optimizer}")
     record = train_first(made)
     task = made.tasks.get(record.trial.task, "cpu")
     assert isinstance(task, GPTTask)
