@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 HEAVY = ["hydra", "matplotlib.figure", "pandas", "pyarrow.parquet", "pydantic", "scipy.stats", "sklearn.datasets"]
+SYMPY = "torch.fx.experimental.symbolic_shapes"  # imports it: torch does so at the first packed evaluation
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload([*HEAVY, "torch", "pytest"])  # nothing of ours: it may come from a wheel
+SERVER.set_forkserver_preload([*HEAVY, SYMPY, "torch", "pytest"])  # nothing of ours: it may come from a wheel
 
 
 class Command:
