@@ -50,7 +50,7 @@ def cifar_folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "steps"), [("adamuon", 60), ("adamw", 150)])
-def test_a_quarter_of_gpt_nanos_budget_beats_the_bigram_model_at_the_defaults(
+def test_a_part_of_gpt_nanos_budget_beats_the_bigram_model_at_the_defaults(
     plan: MakePlan, optimizer: str, steps: int
 ) -> None:
     made = plan("task=gpt_nano", f"task.steps={steps}", f"task.eval_every={steps}", f"optimizer={optimizer}")
