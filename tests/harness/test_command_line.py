@@ -6,8 +6,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from bench.config.folders import find_conf_dir
 from bench.config.targets import locate
 from bench.errors import ConfigError
 from tests.harness.conftest import configure
-from tests.processes import Command
+from tests.processes import TRAINING_STEP, Command, at_call
 
 Small = Callable[[str], list[str]]
 MISTAKES = {
@@ -318,18 +318,13 @@ def test_keys_that_every_optimizer_and_task_has_need_no_plus(
 def test_a_signal_leaves_an_interrupted_run_with_what_was_measured(
     small: Small, start: Callable[..., Command], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    process = start("bench", *small("mlp"), "task.steps=10000000", "tracker=none", "results_dir=out")
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.rglob("*.tmp")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(number)
-    done = process.finish()
+    interrupt = partial(at_call, TRAINING_STEP, 60, partial(signal.raise_signal, number))
+    done = start("bench", *small("mlp"), "tracker=none", "results_dir=out", before=interrupt).finish()
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == "", "a table of what was not trained"
     assert "stopped: 0 of 1 trial finished; the same command goes on from here" in done.stderr
     (run,) = [json.loads(path.read_text()) for path in tmp_path.rglob("run.json")]
     assert run["status"] == "interrupted"
-    assert run["summary"]["num_steps"] > 0
+    assert run["summary"]["num_steps"] == 50, "those of the last evaluation"
     assert not list(tmp_path.rglob("*.tmp"))
