@@ -15,7 +15,7 @@ from matplotlib.axes._base import _AxesBase
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.typing import LineStyleType
 
 # Okabe & Ito's colours without yellow and black (invisible on white or on dark), and two that stay apart from them.
@@ -198,7 +198,7 @@ def log_axis(axis: _AxesBase, which: str) -> None:
     subs = (1.0,) if span_of_axis >= 1000 else (1.0, 3.0) if span_of_axis >= 50 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
     ruler.set_major_locator(LogLocator(subs=subs, numticks=9))
     ruler.set_major_formatter(FuncFormatter(format_number))
-    ruler.set_minor_formatter(NullFormatter())
+    ruler.set_minor_locator(NullLocator())
 
 
 def log_axis_from_zero(axis: _AxesBase, smallest: float) -> None:
