@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.processes import Command
 from tests.results import losses
 
 Start = Callable[..., Command]
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.slow
 MLP = ["task=mlp", "task.batch_size=16", "task.width=16", "task.eval_every=500", "device=cpu"]
@@ -26,7 +28,11 @@ SEEDS = ["sweep=seeds", "sweep.axes.seed=[range,0,6]", "pack_size=3"]
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.ERROR}
-    with distributed.LocalCluster(n_workers=2, **options) as cluster:
+    forkserver.ensure_running()  # ours, which has torch: Dask would start one without
+    with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+        distributed.LocalCluster(n_workers=2, **options) as cluster,
+    ):
         yield cluster
 
 
