@@ -1,18 +1,15 @@
 """A rule applied under `torch.vmap` to K trials, hyperparameters as tensors, is K trials of the optimizer alone."""
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hydra.utils import get_class
-from omegaconf import OmegaConf
 
 from optimizers.rule import apply_rule
+from tests.configured import OURS, configured
 
-CONF = Path(__file__).parents[2] / "conf" / "optimizer"
-HARNESS_KEYS = ("name", "paper", "eps_convention", "search_space", "labels", "rest", "needs_closure", "divergence_hint")
 NUM_TRIALS = 3
 NUM_STEPS = 6
 
@@ -32,16 +29,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def our_optimizers():
-    """(name, class, hyperparameters) of every yaml of ours, as it stands and in the variant above."""
-    for path in sorted(CONF.glob("*.yaml")):
-        options = OmegaConf.to_container(OmegaConf.load(path))
-        target = options.pop("_target_")
-        if target.startswith("optimizers.") and "base" not in options:
-            optimizer_class = get_class(target).with_modifiers(options.pop("modifiers", ()))
-            options = {name: value for name, value in options.items() if name not in HARNESS_KEYS}
-            yield pytest.param(optimizer_class, options, id=path.stem)
-            if path.stem in VARIANTS:
-                yield pytest.param(optimizer_class, {**options, **VARIANTS[path.stem]}, id=f"{path.stem} variant")
+    """(name, class, hyperparameters) of every rule of ours, as its yaml has it and in the variant above."""
+    for name in OURS:
+        config = configured(name)
+        optimizer_class, options = get_class(config.class_path).with_modifiers(config.modifiers), config.hyperparameters
+        yield pytest.param(optimizer_class, options, id=name)
+        if name in VARIANTS:
+            yield pytest.param(optimizer_class, {**options, **VARIANTS[name]}, id=f"{name} variant")
 
 
 def spread(value, trial):
