@@ -33,7 +33,7 @@ def report(results: Path, **options: list[str]) -> tuple[str, str, str]:
     return told[-1], text_of(page), page.with_name("report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("below", [".", "judge"])
+@pytest.mark.parametrize("below", [pytest.param(".", marks=pytest.mark.slow), "judge"])
 def test_the_judges_words_come_before_the_reports_own_count(results: Path, below: str) -> None:
     (results / "judge" / "verdicts" / "damaged.json").touch()
     told, page, markdown = report(results / below)
