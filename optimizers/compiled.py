@@ -21,11 +21,6 @@ from optimizers.rule import Betas, Rule, Scalar, apply_rule
 
 Options = tuple[tuple[str, Any], ...]
 TENSORS_PER_CALL = 16  # a call costs some 0.2 ms, and a kernel of n tensors n times the time to compile
-COMPILER_OPTIONS: dict[str, Any] = {
-    "cpp.max_horizontal_fusion_size": 1,  # a loop over several tensors would read memory at too many places at once
-    # Checked here: every layout has a function of its own. Torch would take 0.2 ms to compare those of 60 tensors.
-    "guard_filter_fn": lambda guards: [guard.guard_type != "TENSOR_MATCH" for guard in guards],
-}
 
 
 class CompiledRules:
@@ -73,7 +68,7 @@ class CompiledRules:
         values = self._evaluate(parts.numbers, leaves, device)
         if is_pack:
             _let_trials_leave([*rows, *values])
-        _compile_calls(parts, len(dtypes), tuple(row.shape[1] for row in rows))(*rows, *values)
+        _compile_calls(parts, len(dtypes), tuple((row.dtype, row.shape[1]) for row in rows))(*rows, *values)
 
     def _evaluate(
         self, evaluate: Callable[..., Sequence[Tensor]], leaves: Sequence[Any], device: torch.device
@@ -123,26 +118,34 @@ def _trace_rule(
 
 
 @cache
-def _compile_calls(parts: Parts, num_rows: int, sizes: tuple[int, ...]) -> Callable[..., object]:
-    """The part of a rule that touches tensors as one function of (*rows, *numbers), compiled for rows of these sizes.
+def _compile_calls(parts: Parts, num_rows: int, layouts: tuple[tuple[torch.dtype, int], ...]) -> Callable[..., object]:
+    """The part of a rule that touches tensors as one function of (*rows, *numbers), compiled for rows of these layouts.
 
     The first `num_rows` are a parameter with its gradient and its state; those of the next parameter follow.
     """
     graph = fx.Graph()  # with code of its own, since torch compiles the same code for so many sizes and no more
-    rows = [graph.placeholder(f"row_{index}") for index in range(len(sizes))]
+    rows = [graph.placeholder(f"row_{index}") for index in range(len(layouts))]
     numbers = [graph.placeholder(f"number_{index}") for index in range(parts.num_meeting)]
     inputs = parts.tensors.graph.find_nodes(op="placeholder")
-    for first in range(0, len(sizes), num_rows):
+    for first in range(0, len(layouts), num_rows):
         own = [*rows[first : first + num_rows], *numbers]
         graph.graph_copy(parts.tensors.graph, dict(zip(inputs, own, strict=True)))
     graph.output(())
-    function = fx.GraphModule(parts.tensors, graph).forward
-    return torch.compile(function, fullgraph=True, dynamic=False, options=COMPILER_OPTIONS)
+    return _compile(fx.GraphModule(parts.tensors, graph).forward)
 
 
 @cache
 def _compile_numbers(evaluate: Callable[..., Sequence[Tensor]]) -> Callable[..., Sequence[Tensor]]:
-    return torch.compile(evaluate, fullgraph=True, dynamic=False, options=COMPILER_OPTIONS)
+    return _compile(evaluate)
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """For tensors of one layout: torch would take 0.2 ms to look at those of 60 tensors again at every call."""
+    options: dict[str, Any] = {  # a new one each time, from which torch takes the filter
+        "guard_filter_fn": lambda guards: [guard.guard_type != "TENSOR_MATCH" for guard in guards],
+        "cpp.max_horizontal_fusion_size": 1,  # a loop over several tensors would read memory at too many places
+    }
+    return torch.compile(function, fullgraph=True, dynamic=False, options=options)
 
 
 def _let_trials_leave(tensors: Iterable[Tensor]) -> None:

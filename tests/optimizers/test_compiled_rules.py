@@ -165,3 +165,23 @@ def test_what_is_compiled_for_a_pack_serves_those_who_stay_and_another_number_of
             apply(AdamW.rule, param, param.sin(), state, group, 3)
             ends.append([param, *state])
         torch.testing.assert_close(ends[1], ends[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_a_gradient_in_another_dtype_is_refused_as_uncompiled_not_read_as_the_dtype_compiled_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("optimizers.buckets.PIECE_SIZE", 4)
+    params = [nn.Parameter(torch.ones(8)) for _ in range(2)]
+    params[1].grad_dtype = None
+    optimizer = AdamW(params)
+    optimizer.compile_rules()
+    for dtype in (torch.float32, torch.float64):
+        for param, chosen in zip(params, (torch.float32, dtype), strict=True):
+            param.grad = torch.ones(8, dtype=chosen)
+        if dtype == torch.float64:
+            with pytest.raises(RuntimeError, match="cannot be compiled"):
+                optimizer.step()
+        else:
+            optimizer.step()
+    assert all(param.isfinite().all() for param in params)
