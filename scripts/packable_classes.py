@@ -24,12 +24,6 @@ from bench.config.optimizer import OptimizerConfig
 from bench.errors import ConfigError, how_to_install, one_line, tell_error
 from bench.training.proof import NotPackableError, follow, prove_optimizer
 
-try:
-    import pytorch_optimizer
-except ModuleNotFoundError as error:
-    text = f"{error.name} is not installed; it is of the extra [integrations]: {how_to_install('integrations')}"
-    raise SystemExit(tell_error(text, 2)) from error
-
 LRS = (1e-3, 3e-3, 1e-2, 2e-2)
 SHAPES = {name: torch.Size(size) for name, size in {"a": (5, 3), "b": (5, 3), "c": (4,), "d": (3, 2, 2, 2)}.items()}
 LABELS = {name: "vector" if len(shape) < 2 else "matrix" for name, shape in SHAPES.items()}
@@ -39,7 +33,9 @@ TOLERANCE = 1e-9
 
 
 def find_classes() -> Iterator[tuple[str, str]]:
-    """Library and import path of every class."""
+    """Library and import path of every class. Raises ModuleNotFoundError without pytorch_optimizer."""
+    import pytorch_optimizer
+
     for name, member in sorted(vars(torch.optim).items()):
         if (
             inspect.isclass(member)
@@ -84,10 +80,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="also write the table here")
     options = parser.parse_args()
+    try:
+        classes = list(find_classes())
+    except ModuleNotFoundError as error:
+        text = f"{error.name} is not installed; it is of the extra [integrations]: {how_to_install('integrations')}"
+        return tell_error(text, 2)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     rows, differences = [], []
-    for library, path in find_classes():
+    for library, path in classes:
         difference, text = examine(path)
         differences.append(difference)
         packs = not math.isnan(difference)

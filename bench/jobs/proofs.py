@@ -14,6 +14,7 @@ import torch
 
 import bench
 from bench.config.targets import locate
+from bench.errors import ConfigError, one_line
 from bench.files import read_json
 from bench.runs.trial import Trial
 from bench.training.components import Task
@@ -73,10 +74,12 @@ class Proofs:
             reason = None
         except NotPackableError as error:
             reason = f"{what} {error}"
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return None  # for the training to find, which halves its packs
+        except ConfigError:
+            raise
+        except Exception as error:  # code of anyone, which may not know the proof's precision
+            if is_out_of_memory(error):
+                return None  # for the training to find, which halves its packs
+            reason = one_line(f"{what} fails alone in the proof's float64: {type(error).__name__}: {error}"[:160])
         self._write(path, reason)
         return reason
 

@@ -100,12 +100,8 @@ def follow(configs: Sequence[OptimizerConfig], shapes: Shapes, labels: Mapping[s
         return [{name: torch.randn(shape, **normal) for name, shape in shapes.items()} for _ in configs]
 
     start, grads = draw(), [draw() for _ in range(num_steps)]
-
-    def step_alone(k: int) -> Tensors:
-        own = [of_all[k] for of_all in grads]
-        return _told(lambda: _step_alone(configs[k], labels, start[k], own), "fails in float64, alone too: ")
-
-    alone, again = [step_alone(k) for k in range(len(configs))], step_alone(0)
+    alone = [_step_alone(config, labels, start[k], [own[k] for own in grads]) for k, config in enumerate(configs)]
+    again = _step_alone(configs[0], labels, start[0], [own[0] for own in grads])
     if any(not torch.allclose(again[name], param, rtol=0, atol=0, equal_nan=True) for name, param in alone[0].items()):
         raise NotPackableError("gives other numbers when it trains a second time")
     return Paths(start, alone, _told(lambda: _step_packed(configs, labels, start, grads)))
@@ -209,8 +205,8 @@ def _train_model(learner: PlainLearner | Ensemble) -> dict[str, Tensor]:
     return seen | {name: tensor.detach()[None] for name, tensor in tensors}
 
 
-def _told(run: Callable[[], Item], where: str = "") -> Item:
-    """What `run` returns. Raises NotPackableError with what it raised, in a user's words behind `where`."""
+def _told(run: Callable[[], Item]) -> Item:
+    """What `run` returns. Raises NotPackableError with what it raised, in a user's words."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -219,8 +215,7 @@ def _told(run: Callable[[], Item], where: str = "") -> Item:
         if is_out_of_memory(error) or isinstance(error, NotPackableError):
             raise
         text = next((said for sign, said in SAID_BY_VMAP.items() if sign in str(error)), "")
-        text = text or one_line(f"{type(error).__name__}: {error}"[:160])
-        raise NotPackableError(where + text) from error
+        raise NotPackableError(text or one_line(f"{type(error).__name__}: {error}"[:160])) from error
 
 
 def _require_close(value: Tensor, expected: Tensor, scale: Tensor, text: str) -> None:

@@ -130,13 +130,6 @@ class RemembersItsLr(Plain):
         param.sub_(param.grad * (late + group["lr"]))
 
 
-class SinglePrecision(Plain):
-    """As HeavyBall's SOAP: what it computes with is in float32, whatever its parameters are in."""
-
-    def update(self, param: Tensor, group: dict[str, Any]) -> None:
-        param.sub_(group["lr"] * torch.eye(len(param)) @ param.grad)
-
-
 DECEITFUL = (
     GlobalCounter,
     SilentGlobalCounter,
@@ -151,7 +144,6 @@ DECEITFUL = (
     StateInModule,
     StateOnParameter,
     RemembersItsLr,
-    SinglePrecision,
 )
 
 
@@ -180,3 +172,10 @@ class Swapping(Plain):
 
     def train(self) -> None:
         self._swap()
+
+
+class SinglePrecision(Plain):
+    """As HeavyBall's SOAP: what it computes with is in float32, whatever its parameters are in."""
+
+    def update(self, param: Tensor, group: dict[str, Any]) -> None:
+        param.sub_(group["lr"] * torch.eye(len(param)) @ param.grad)

@@ -127,7 +127,7 @@ def test_a_sweep_of_nadam_is_one_pack_and_its_proof_is_kept(
     ("name", "reason"),
     [
         ("ReadsItem", "ReadsItem reads the value of a tensor (.item())"),
-        ("SinglePrecision", "SinglePrecision fails in float64, alone too: RuntimeError: expected"),
+        ("SinglePrecision", "SinglePrecision fails alone in the proof's float64: RuntimeError: expected"),
     ],
 )
 def test_what_cannot_be_packed_trains_one_by_one_and_the_pack_says_why(

@@ -49,7 +49,7 @@ def cifar_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("optimizer", "steps"), [("adamuon", 60), ("adamw", 150)])
+@pytest.mark.parametrize(("optimizer", "steps"), [("adamuon", 60), ("adamw", 150), ("madam", 150)])
 def test_a_part_of_gpt_nanos_budget_beats_the_bigram_model_at_the_defaults(
     plan: MakePlan, optimizer: str, steps: int
 ) -> None:
