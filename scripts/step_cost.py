@@ -35,8 +35,8 @@ FLOOR = """\
 Torch's fused AdamW is one C++ kernel written for this rule, which reads and writes every tensor once. So are compiled
 rules, of which one call from Python updates up to sixteen large tensors. Where tensors are large a step takes what the
 memory takes: AdamW has seven passes over it, and rules with a state more, AdEMAMix and ScheduleFreeAdamW, have nine.
-SevenPasses and NinePasses read and write as much and do no more than add. The other forms, ours uncompiled among them,
-are the ten or so element-wise kernels of the formula; ours runs them on pieces that fit the cache."""
+SevenPasses and NinePasses read and write as much and do little more than add. The other forms, ours uncompiled among
+them, are the ten or so element-wise kernels of the formula; ours runs them on pieces that fit the cache."""
 
 
 class Row(NamedTuple):

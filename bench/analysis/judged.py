@@ -77,7 +77,7 @@ def read_verdicts(paths: Iterable[Path]) -> tuple[list[tuple[Path, Verdict]], li
     """
     answers: list[tuple[Path, Verdict]] = []
     notes = []
-    for folder in sorted({path.parent for root in paths for path in find_verdicts(root)}):
+    for folder in sorted({path.parent.resolve() for root in paths for path in find_verdicts(root)}):
         for file in [*sorted((folder / KEPT).glob("*.json")), folder / VERDICT_FILE]:
             try:
                 verdict = Verdict.model_validate(read_json(file))

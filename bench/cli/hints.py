@@ -67,7 +67,7 @@ def _better_places(key: str, value: str, config: DictConfig, args: Sequence[str]
             yield f"{group}={first}" + (f" {group}.{rest}={value}" if dot else "")
     if not nearest(key, map(str, config)):
         near = nearest(last, (name.rpartition(".")[2] for name in keys))
-        yield from (f"{name}={value}" for name in keys if name.rpartition(".")[2] == near)
+        yield from (f"{name}={value}" for name in keys if near and name.rpartition(".")[2] == near)
 
 
 def _can_sweep(config: DictConfig, axis: str) -> bool:

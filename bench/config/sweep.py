@@ -78,7 +78,7 @@ def parse_sweep(mapping: Any, seed: int = 0) -> SweepConfig:
         ConfigError: a key or value that is not allowed.
     """
     sweep = check(SweepConfig, mapping, "sweep")
-    if sweep.axes and sweep.name == "none":
+    if (sweep.axes or sweep.search) and sweep.name == "none":
         sweep = sweep.model_copy(update={"name": "grid"})
     if search := sweep.search:
         sweep = sweep.model_copy(update={"axes": {**sweep.axes, "seed": sweep.axes.get("seed", [seed])}})

@@ -20,8 +20,11 @@ MAX_IN_LINE = 2  # tasks that the line of a question names
 
 def name_folders(answers: Answers, roots: Iterable[Path]) -> list[tuple[Path, Verdict]]:
     """What was said, with folders as they are called below the one that was asked for, or that holds all that were."""
-    home = os.path.commonpath([os.path.abspath(root) for root in roots])
-    return [(Path(os.path.relpath(folder, home)), verdict) for folder, verdict in answers]
+    home = Path(os.path.commonpath([os.path.realpath(root) for root in roots]))
+    names = [os.path.relpath(folder, home) for folder, _ in answers]
+    return [
+        (Path(home.name if name == "." else name), verdict) for name, (_, verdict) in zip(names, answers, strict=True)
+    ]
 
 
 def only_tasks(answers: Answers, tasks: set[str]) -> list[tuple[Path, Verdict]]:

@@ -1,8 +1,11 @@
 """Programs and stored configurations name optimizers by module and class: neither moves."""
 
 from importlib import import_module
+from pathlib import Path
 
 import pytest
+
+import optimizers.rule
 
 PUBLIC = {
     "adam": ("calculate_adam_update", "Adam", "AdamW"),
@@ -16,6 +19,7 @@ PUBLIC = {
     "lookahead": ("Lookahead",),
     "madam": ("calculate_madam_update", "MAdam"),
     "mars": ("calculate_mars_update", "MARS"),
+    "modifiers": ("cautious", "hyperball"),
     "muon": ("Muon",),
     "newton_schulz": ("newton_schulz",),
     "polargrad": ("calculate_polargrad_update", "PolarGrad"),
@@ -28,7 +32,9 @@ PUBLIC = {
     "scion": ("calculate_scion_update", "Scion"),
     "signum": ("calculate_signum_update", "Signum"),
     "soap": ("calculate_soap_update", "SOAP"),
+    "wrapper": ("Wrapper",),
 }
+INTERNAL = {"__init__", "buckets", "compiled"}
 
 
 @pytest.mark.parametrize("module", PUBLIC)
@@ -36,3 +42,7 @@ def test_public_names_stand_where_programs_import_them_from(module: str) -> None
     found = import_module(f"optimizers.{module}")
     for name in PUBLIC[module]:
         assert getattr(found, name).__module__ == found.__name__, name
+
+
+def test_every_module_has_public_names_or_is_internal() -> None:
+    assert {path.stem for path in Path(optimizers.rule.__file__).parent.glob("*.py")} - INTERNAL == set(PUBLIC)

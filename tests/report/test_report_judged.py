@@ -76,11 +76,29 @@ def test_a_question_about_many_tasks_has_one_line_which_counts_them() -> None:
     ]
 
 
-@pytest.mark.parametrize(("roots", "names"), [(["a"], ["b/c", "b/d"]), (["a/b/c", "a/b/d"], ["c", "d"])])
-def test_a_folder_is_called_as_it_lies_below_the_one_that_was_asked_for(roots: list[str], names: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("folders", "roots", "names"),
+    [
+        (["a/b/c", "a/b/d"], ["a"], ["b/c", "b/d"]),
+        (["a/b/c", "a/b/d"], ["a/b/c", "a/b/d"], ["c", "d"]),
+        (["a", "a/b"], ["a"], ["a", "b"]),
+    ],
+)
+def test_a_folder_is_called_as_it_lies_below_the_one_that_was_asked_for(
+    folders: list[str], roots: list[str], names: list[str]
+) -> None:
     verdict = synthetic.answer("mine", 1, mlp="better")
-    named = name_folders([(Path(folder), verdict) for folder in ("a/b/c", "a/b/d")], map(Path, roots))
+    named = name_folders([(Path(folder), verdict) for folder in folders], map(Path, roots))
     assert [str(folder) for folder, _ in named] == names
+
+
+def test_a_folder_that_is_spelled_in_two_ways_has_given_one_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic.write_answer(tmp_path, "mine", mlp="unresolved")
+    monkeypatch.chdir(tmp_path.parent)
+    answers, _ = read_verdicts([tmp_path, Path(tmp_path.name)])
+    assert len(answers) == 1
 
 
 @pytest.mark.parametrize("content", ["{}", "[" * 9000, '{"candidate": "<b>"}'])
