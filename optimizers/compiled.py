@@ -20,7 +20,7 @@ from bench.tracing import Parts, trace_in_parts
 from optimizers.rule import Betas, Rule, Scalar, apply_rule
 
 Options = tuple[tuple[str, Any], ...]
-TENSORS_PER_CALL = 16  # a call costs some 0.2 ms, and a kernel of n tensors n times the time to compile
+TENSORS_PER_CALL = 16  # a call costs time in Python, and a kernel of n tensors n times the time to compile
 
 
 class CompiledRules:
