@@ -159,7 +159,8 @@ def prove_model(task: Task, trials: Sequence[TrialConfig]) -> None:
         trials: two of one structure.
 
     Raises:
-        NotPackableError: losses, parameters, buffers or metrics differ, or `torch.vmap` refuses the model.
+        NotPackableError: losses, parameters, buffers or metrics differ, `torch.vmap` refuses the model, or it fails
+            alone too.
     """
     try:
         _compare_models(task, trials, "float64", TOLERANCE)
@@ -167,7 +168,7 @@ def prove_model(task: Task, trials: Sequence[TrialConfig]) -> None:
         _compare_models(task, trials, trials[0].precision, 1e-4)
 
 
-class _RefusesPrecisionError(Exception):
+class _RefusesPrecisionError(NotPackableError):
     """A model cannot train alone in a precision."""
 
 
@@ -178,7 +179,8 @@ def _compare_models(task: Task, trials: Sequence[TrialConfig], precision: str, t
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        raise _RefusesPrecisionError from error
+        text = f"fails alone in {precision}: {type(error).__name__}: {error}"[:160]
+        raise _RefusesPrecisionError(one_line(text)) from error
     packed = _told(lambda: _train_model(Ensemble(task, plain)))
     for k, own in enumerate(alone):
         for name, values in own.items():

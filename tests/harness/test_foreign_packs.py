@@ -220,6 +220,16 @@ def test_a_model_that_vmap_refuses_or_that_would_be_shared_is_told(
     assert "\n" not in str(told.value)
 
 
+class Broken(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).view(-1)[7:].view(3, -1)
+
+
+def test_a_model_that_fails_alone_is_told_with_its_precision_and_its_error(plan: MakePlan) -> None:
+    with pytest.raises(NotPackableError, match=r"^fails alone in float32: RuntimeError: shape"):
+        model_proof(plan, lambda: Broken(6, 3), (6,))
+
+
 def test_a_foreign_pack_trains_a_model_with_unused_and_frozen_layers(plan: MakePlan) -> None:
     short = ["task=mlp", "precision=float64", "sweep=lr", "sweep.axes.optimizer.lr=[0.01,0.1]"]
     configs = [trial.config for trial in plan("optimizer=nadam", *short).trials]
